@@ -1,0 +1,44 @@
+import type { Tensors } from "../platform/runtime.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/** Some samples, stacked along the first axis. */
+export interface Batch {
+  /** Model inputs by name, already preprocessed: ready to feed. */
+  readonly inputs: Tensors;
+  /**
+   * What is known about the samples: class indices as int64 `[n]`, regression targets as float32 `[n, k]`, per-pixel
+   * classes, ... Absent for unlabelled data.
+   */
+  readonly labels?: Tensor;
+  /** Anything else a metric needs, one entry a sample (boxes of a detection set, say). */
+  readonly truth?: readonly unknown[];
+  /** Samples in the batch. */
+  readonly size: number;
+}
+
+/** What to read of a dataset. */
+export interface BatchOptions {
+  /** Samples a batch; the last one may be smaller. */
+  readonly batch: number;
+  /** "train", "test", ...; the dataset's default split if absent. */
+  readonly split?: string;
+  /** At most this many samples. */
+  readonly limit?: number;
+  /** Skip this many samples first (after shuffling). */
+  readonly skip?: number;
+  /** Shuffle with this seed; in stored order if absent. */
+  readonly seed?: number;
+}
+
+/** A stream of samples for a model. Never held in memory as a whole. */
+export interface Dataset {
+  /** For messages and reports: where it came from. */
+  readonly name: string;
+  /** Names of the splits, the default one first. */
+  readonly splits: readonly string[];
+  /** Samples in a split, where that is known without reading all of it. */
+  size(split?: string): number | undefined;
+  /** Class names in label order, where known. */
+  readonly classes?: readonly string[];
+  batches(options: BatchOptions): AsyncIterable<Batch>;
+}

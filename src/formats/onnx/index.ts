@@ -1,0 +1,4 @@
+export { readOnnx } from "./read.ts";
+export type { OpenExternal } from "./tensors.ts";
+export { tensorLocations } from "./tensors.ts";
+export { chunksOf, type ExternalSlot, encodeOnnx, maxModelBytes, writeOnnx } from "./write.ts";

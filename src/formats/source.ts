@@ -1,0 +1,32 @@
+import { fail } from "../errors.ts";
+
+/** Random-access bytes: a file, a buffer, a Blob behind a synchronous handle. */
+export interface ByteSource {
+  /** For messages: a path or a description. */
+  readonly name: string;
+  readonly size: number;
+  /**
+   * Exactly `length` bytes from `offset`; may be a view, never write to it.
+   *
+   * @throws PareError beyond the end or where reading fails
+   */
+  read(offset: number, length: number): Uint8Array;
+}
+
+/** Bytes in memory as a source (not copied). */
+export function memorySource(bytes: Uint8Array, name = "buffer"): ByteSource {
+  return {
+    name,
+    size: bytes.length,
+    read(offset, length) {
+      if (offset < 0 || length < 0 || offset + length > bytes.length) {
+        fail(
+          name,
+          `bytes ${offset} to ${offset + length} lie beyond its end at ${bytes.length}`,
+          "The file is cut short",
+        );
+      }
+      return bytes.subarray(offset, offset + length);
+    },
+  };
+}

@@ -1,0 +1,72 @@
+import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-common";
+import { fail, messageOf } from "../errors.ts";
+import type { Dim, Value } from "../graph/graph.ts";
+import { type DType, dtypes, isPacked, packedBytes } from "../tensor/dtype.ts";
+import { stringTensor, type Tensor, type TypedArray, tensor, typed } from "../tensor/tensor.ts";
+import type { Session, Tensors } from "./runtime.ts";
+
+/** What onnxruntime-node and onnxruntime-web have in common. */
+export interface Ort {
+  readonly InferenceSession: {
+    create(bytes: Uint8Array, options: InferenceSession.SessionOptions): Promise<InferenceSession>;
+  };
+  readonly Tensor: typeof OrtTensor;
+}
+
+/** Builds a {@link Session} on either package. */
+export async function openSession(
+  ort: Ort,
+  bytes: Uint8Array,
+  options: InferenceSession.SessionOptions,
+): Promise<Session> {
+  let inner: InferenceSession;
+  try {
+    inner = await ort.InferenceSession.create(bytes, options);
+  } catch (error) {
+    return fail("ONNX Runtime", `refuses the model: ${messageOf(error).trim()}`, undefined, error);
+  }
+  return {
+    inputs: inner.inputMetadata.map(readMetadata),
+    outputs: inner.outputMetadata.map(readMetadata),
+    async run(feeds, fetch) {
+      const given = Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, toOrt(ort, t)]));
+      try {
+        const results = await inner.run(given, fetches(ort, inner, fetch));
+        return Object.fromEntries(Object.entries(results).map(([name, t]) => [name, fromOrt(t as OrtTensor)]));
+      } catch (error) {
+        return fail("ONNX Runtime", `can't run the model: ${messageOf(error).trim()}`, undefined, error);
+      }
+    },
+    profile: async () => [],
+    release: () => inner.release(),
+  };
+}
+
+function fetches(ort: Ort, inner: InferenceSession, fetch?: readonly string[] | Tensors): InferenceSession.FetchesType {
+  if (!fetch) return inner.outputNames;
+  if (Array.isArray(fetch)) return fetch as readonly string[];
+  return Object.fromEntries(Object.entries(fetch as Tensors).map(([name, t]) => [name, toOrt(ort, t)]));
+}
+
+function readMetadata(value: InferenceSession.ValueMetadata): Value {
+  if (!value.isTensor) return { name: value.name };
+  const shape = value.shape.map((dim): Dim => (typeof dim === "string" ? dim || null : dim));
+  return { name: value.name, type: { kind: "tensor", dtype: value.type as DType, shape } };
+}
+
+function toOrt(ort: Ort, t: Tensor): OrtTensor {
+  if (t.strings) return new ort.Tensor("string", t.strings as string[], t.shape);
+  const data = isPacked(t.dtype) ? t.bytes() : typed(t);
+  return new ort.Tensor(t.dtype as "float32", data as Float32Array, t.shape);
+}
+
+function fromOrt(t: OrtTensor): Tensor {
+  const dtype = t.type as DType;
+  if (dtype === "string") return stringTensor(t.dims, t.data as string[]);
+  const data = t.data as unknown as TypedArray;
+  const expected = packedBytes(dtype, t.size);
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  if (bytes.length !== expected)
+    fail("ONNX Runtime", `gave ${bytes.length} bytes for ${dtypes[dtype].bits}-bit data of ${t.size}`);
+  return tensor(dtype, t.dims, bytes);
+}

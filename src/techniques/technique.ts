@@ -1,0 +1,63 @@
+import type { z } from "zod";
+import type { Dataset } from "../data/dataset.ts";
+import type { Graph } from "../graph/graph.ts";
+import type { Runtime } from "../platform/runtime.ts";
+import type { Random } from "../random.ts";
+
+/** The only door from a technique to the world. */
+export interface Context {
+  readonly runtime: Runtime;
+  /** Samples to calibrate and score with; absent when the user gave none. */
+  readonly data?: Dataset;
+  readonly random: Random;
+  /** One line for the person watching. */
+  log(message: string): void;
+  /** How far a long step is, with what it counts ("batches", "layers"). */
+  progress(done: number, total: number, what: string): void;
+  /** Records that a node (its label) was left as it is, and why; the report shows it. */
+  skip(node: string, reason: string): void;
+  /** Aborted on Ctrl-C: long work checks it between units and throws its reason. */
+  readonly signal: AbortSignal;
+}
+
+/** One transformation of a graph: a technique with its options bound, or a user's own. */
+export interface Step {
+  readonly name: string;
+  /** The options in full, defaults filled in; recorded in the report and the cache key. */
+  readonly options: Readonly<Record<string, unknown>>;
+  apply(graph: Graph, context: Context): Promise<Graph>;
+}
+
+/** How a technique is declared. Its command, flags, recipe schema, help and law tests are derived from this. */
+export interface TechniqueSpec<Options extends z.ZodObject> {
+  /** Kebab-case of the export. */
+  readonly name: string;
+  /** One sentence. */
+  readonly summary: string;
+  /** Every option with a default and `.describe(...)`. */
+  readonly options: Options;
+  /** Whether `context.data` is required, used when present, or never looked at. */
+  readonly data: "required" | "optional" | "unused";
+  /** Options under which the technique must change nothing (for the laws); absent where there are none. */
+  readonly identity?: z.input<Options>;
+  apply(graph: Graph, options: z.output<Options>, context: Context): Graph | Promise<Graph>;
+}
+
+/** A technique: call it with options to get a {@link Step}. */
+export interface Technique<Options extends z.ZodObject = z.ZodObject> extends TechniqueSpec<Options> {
+  (options?: z.input<Options>): Step;
+}
+
+/**
+ * Declares a technique.
+ *
+ * @throws ZodError when the returned function is called with options that do not fit the schema
+ */
+export function technique<Options extends z.ZodObject>(spec: TechniqueSpec<Options>): Technique<Options> {
+  const bind = (input?: z.input<Options>): Step => {
+    const options = spec.options.parse(input ?? {}) as z.output<Options>;
+    return { name: spec.name, options, apply: async (graph, context) => spec.apply(graph, options, context) };
+  };
+  const { name, ...rest } = spec;
+  return Object.defineProperty(Object.assign(bind, rest), "name", { value: name }) as unknown as Technique<Options>;
+}
