@@ -1,0 +1,30 @@
+import { expect, test } from "vitest";
+import { makeNode } from "../graph/graph.ts";
+import { selector } from "./selection.ts";
+
+const conv = makeNode("Conv", ["x", "w"], ["y"], {}, "/features/0/Conv");
+const head = makeNode("Gemm", ["x", "w"], ["z"], {}, "head");
+const attention = makeNode("com.microsoft:Attention", ["x"], ["a"], {}, "att");
+
+test.each([
+  [[], [], [true, true, true]],
+  [["Conv"], [], [true, false, false]],
+  [[], ["head"], [true, false, true]],
+  [["/features*"], [], [true, false, false]],
+  [["/^(head|att)$/"], [], [false, true, true]],
+  [["com.microsoft:Attention"], [], [false, false, true]],
+  [["Attention", "Gemm"], ["head"], [false, false, true]],
+])("include %j, exclude %j", (include, exclude, chosen) => {
+  const chosenBy = selector({ include, exclude });
+  expect([conv, head, attention].map(chosenBy)).toEqual(chosen);
+});
+
+test("a dot in a glob is a dot", () => {
+  const dotted = makeNode("Relu", ["x"], ["y"], {}, "layer.1");
+  const other = makeNode("Relu", ["x"], ["y"], {}, "layerX1");
+  expect([dotted, other].map(selector({ include: ["layer.*"], exclude: [] }))).toEqual([true, false]);
+});
+
+test("a broken regular expression is a user error", () => {
+  expect(() => selector({ include: ["/(/"], exclude: [] })).toThrow(/'\/\(\/' is not a regular expression/);
+});
