@@ -1,3 +1,4 @@
+export { type ExternalPlan, planExternal } from "./external.ts";
 export { readOnnx } from "./read.ts";
 export type { OpenExternal } from "./tensors.ts";
 export { tensorLocations } from "./tensors.ts";
