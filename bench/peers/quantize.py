@@ -4,21 +4,22 @@
 
 prints exactly one JSON line on stdout:
 
-    {"output": ..., "bytes": ..., "import_s": ..., "preprocess_s": ..., "quantize_s": ..., "peak_rss_mb": ..., "versions": {...}}
-    {"error": "ValueError: ...", ...}   # and exit status 1
+    {"output": ..., "bytes": ..., "preprocess": ..., "versions": {...},
+     "import_s": ..., "preprocess_s": ..., "quantize_s": ..., "peak_rss_mb": ...}
+    {"error": "ValueError: ...", "import_s": ..., ...}   and exit status 1
 
 Configuration (everything but model, output and method is optional):
 
-    model, output   file names
+    model, output   file names (weights inside the model file)
     method          "static", "dynamic" or "matmul_nbits"
-    algo            for matmul_nbits: "default", "rtn", "k_quant", "hqq" (needs torch)
-    opset           convert the model to this opset first (per-channel QDQ needs 13, and the tool does not raise it itself)
+    algo            for matmul_nbits: "default", "rtn", "k_quant" or "hqq" (needs torch)
+    opset           convert the model to this opset first; per-channel QDQ needs 13, and the tool does not see to it
     preprocess      true runs quant_pre_process (shape inference, constant folding, BatchNorm folding) first
     calibration     for static: an .npz with the arrays `<inputName>`, sample axis first,
                     or with whole feeds named `<i>/<inputName>`, i = 0, 1, ...
     batch           samples per feed of the first form, default 1
-    options         keyword arguments of quantize_static, quantize_dynamic or MatMulNBitsQuantizer; enumerations by name,
-                    e.g. {"per_channel": true, "activation_type": "QUInt8", "calibrate_method": "Percentile",
+    options         keyword arguments of quantize_static, quantize_dynamic or MatMulNBitsQuantizer, enumerations by
+                    name: {"per_channel": true, "activation_type": "QUInt8", "calibrate_method": "Percentile",
                           "extra_options": {"CalibPercentile": 99.99}}
 """
 
@@ -28,6 +29,7 @@ import logging
 import os
 import re
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -64,9 +66,8 @@ class Feeds:
         else:
             whole = {name: arrays[name] for name in arrays.files}
             count = min(len(array) for array in whole.values())
-            self.feeds = [
-                {name: array[start : start + batch] for name, array in whole.items()} for start in range(0, count, batch)
-            ]
+            starts = range(0, count, batch)
+            self.feeds = [{name: array[at : at + batch] for name, array in whole.items()} for at in starts]
         self.set_range(0, len(self.feeds))
 
     def __len__(self):
@@ -93,23 +94,23 @@ def named_enumerations(options):
 
 
 def preprocess(config, folder, clock):
-    """Opset conversion and quant_pre_process; returns the file to quantize and a note on what was done."""
+    """Opset conversion and quant_pre_process; returns the file to quantize, in `folder`, and a note on it."""
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    model, note = config["model"], "none"
+    model, note = os.path.join(folder, "model.onnx"), "none"
     with clock.phase("preprocess"):
         if "opset" in config:
-            converted = onnx.version_converter.convert_version(onnx.load(model), config["opset"])
-            model = os.path.join(folder, "converted.onnx")
-            onnx.save(converted, model)
+            onnx.save(onnx.version_converter.convert_version(onnx.load(config["model"]), config["opset"]), model)
             note = f"opset {config['opset']}"
+        else:
+            shutil.copy(config["model"], model)  # the tool writes a file of its own next to its input
         if config.get("preprocess"):
             source, model = model, os.path.join(folder, "preprocessed.onnx")
             try:
                 quant_pre_process(source, model)
                 note = "full"
-            except Exception as error:  # symbolic inference gives up on some graphs; the documented way out is to skip it
+            except Exception as error:  # symbolic inference gives up on some graphs; the documented way out: skip it
                 quant_pre_process(source, model, skip_symbolic_shape=True)
                 note = f"without symbolic shapes ({type(error).__name__}: {error})"
     return model, note
@@ -120,25 +121,20 @@ def weight_only(model, output, algo, options):
     import onnx
     from onnxruntime.quantization import matmul_nbits_quantizer as nbits
 
-    matmuls = [node.name for node in onnx.load(model, load_external_data=False).graph.node if node.op_type == "MatMul"]
-    own = {}  # options of the algorithm's own configuration class
-    if algo == "default":
-        own_class = None
-    elif algo in ("rtn", "k_quant"):
-        own_class = {"rtn": nbits.RTNWeightOnlyQuantConfig, "k_quant": nbits.KQuantWeightOnlyQuantConfig}[algo]
-        if "bits" in options:  # 4 unless set node by node
-            own["customized_weight_config"] = {name: {"bits": options["bits"]} for name in matmuls}
-            options = {key: value for key, value in options.items() if key != "bits"}
+    config = None  # that of "default" is made from the options
+    if algo in ("rtn", "k_quant"):
+        config = nbits.RTNWeightOnlyQuantConfig() if algo == "rtn" else nbits.KQuantWeightOnlyQuantConfig()
+        bits = options.pop("bits", 4)  # 4 unless set node by node
+        nodes = onnx.load(model).graph.node
+        config.customized_weight_config = {node.name: {"bits": bits} for node in nodes if node.op_type == "MatMul"}
     elif algo == "hqq":
-        own_class = nbits.HQQWeightOnlyQuantConfig
-        own = {key: options[key] for key in ("block_size", "bits", "op_types_to_quantize") if key in options}
-        ignored = set(options) - set(own) - {"nodes_to_exclude"}
-        if ignored:
-            raise ValueError(f"hqq has no option {', '.join(sorted(ignored))}")
-        options = {key: value for key, value in options.items() if key not in own}
-    else:
+        own = {key: options.pop(key) for key in ("block_size", "bits", "op_types_to_quantize") if key in options}
+        config = nbits.HQQWeightOnlyQuantConfig(**own)
+        for key in options.keys() - {"nodes_to_exclude"}:  # the tool would ignore it silently
+            raise ValueError(f"hqq has no option {key}")
+    elif algo != "default":
         raise ValueError(f"unknown algo {algo!r}")
-    quantizer = nbits.MatMulNBitsQuantizer(model, algo_config=own_class and own_class(**own), **options)
+    quantizer = nbits.MatMulNBitsQuantizer(model, algo_config=config, **options)
     quantizer.process()
     quantizer.model.save_model_to_file(output)
 
