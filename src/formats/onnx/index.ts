@@ -2,4 +2,4 @@ export { type ExternalPlan, planExternal } from "./external.ts";
 export { readOnnx } from "./read.ts";
 export type { OpenExternal } from "./tensors.ts";
 export { tensorLocations } from "./tensors.ts";
-export { chunksOf, type ExternalSlot, encodeOnnx, maxModelBytes, writeOnnx } from "./write.ts";
+export { chunksOf, type ExternalSlot, encodeOnnx, maxModelBytes, onnxSize, writeOnnx } from "./write.ts";

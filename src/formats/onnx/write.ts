@@ -51,13 +51,7 @@ export function* writeOnnx(
   graph: Graph,
   placed: (name: string, weight: Tensor) => ExternalSlot | undefined = () => undefined,
 ): Generator<Uint8Array> {
-  const model = modelRest(graph);
-  const body = toBinary(GraphProtoSchema, graphProto({ ...graph, weights: new Map() }));
-  const initializers = [...graph.weights].map(([name, weight]) => initializer(name, weight, placed(name, weight)));
-  const graphBytes = initializers.reduce(
-    (sum, { prefix, data }) => sum + prefix.length + (data?.byteLength ?? 0),
-    body.length,
-  );
+  const { model, body, initializers, graphBytes } = layout(graph, placed);
   if (graphBytes + model.length > maxModelBytes) {
     fail(
       graph.name || "model",
@@ -71,6 +65,23 @@ export function* writeOnnx(
     yield prefix;
     if (data) yield* chunksOf(data);
   }
+}
+
+/** Bytes of the model as one file, weights included; no weight is read. */
+export function onnxSize(graph: Graph): number {
+  const { model, graphBytes } = layout(graph, () => undefined);
+  return model.length + 1 + varintBytes(graphBytes).length + graphBytes;
+}
+
+function layout(graph: Graph, placed: (name: string, weight: Tensor) => ExternalSlot | undefined) {
+  const model = modelRest(graph);
+  const body = toBinary(GraphProtoSchema, graphProto({ ...graph, weights: new Map() }));
+  const initializers = [...graph.weights].map(([name, weight]) => initializer(name, weight, placed(name, weight)));
+  const graphBytes = initializers.reduce(
+    (sum, { prefix, data }) => sum + prefix.length + (data?.byteLength ?? 0),
+    body.length,
+  );
+  return { model, body, initializers, graphBytes };
 }
 
 /** A tensor's packed bytes in chunks of at most 16 MiB. */
