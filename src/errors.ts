@@ -31,7 +31,8 @@ export function messageOf(error: unknown): string {
 
 /**
  * A sentence "Did you mean 'a' or 'b'?" naming the candidates nearest to an unknown name, or "" if none is near.
- * Nearness is the Levenshtein distance, at most a third of the name's length.
+ * Nearness is the Levenshtein distance, at most a third of the name's length, or containing the name; at most three,
+ * and none much farther than the nearest.
  */
 export function didYouMean(name: string, candidates: Iterable<string>): string {
   const limit = Math.max(2, Math.floor(name.length / 3));
@@ -39,6 +40,7 @@ export function didYouMean(name: string, candidates: Iterable<string>): string {
     .map((candidate) => ({ candidate, distance: editDistance(name.toLowerCase(), candidate.toLowerCase(), limit) }))
     .filter(({ distance, candidate }) => distance <= limit || candidate.toLowerCase().includes(name.toLowerCase()))
     .sort((a, b) => a.distance - b.distance)
+    .filter(({ distance }, _, [best]) => distance <= best!.distance + 1)
     .slice(0, 3)
     .map(({ candidate }) => `'${candidate}'`);
   if (near.length === 0) return "";
