@@ -33,6 +33,8 @@ export interface ModelReport extends Measurement {
   readonly byType: Readonly<Record<string, number>>;
   /** Highest resident memory of the process running it, bytes, where measured. */
   readonly peakMemory?: number;
+  /** Milliseconds of single timed runs, at most 500 of them, in the order they were made. */
+  readonly times?: readonly number[];
   /** Estimated energy of one inference, joules. */
   readonly energy?: number;
   /** In the order of execution. */
@@ -144,6 +146,10 @@ export interface Report {
   /** ISO 8601. */
   readonly created: string;
   readonly title: string;
+  /** The command line that made the report. */
+  readonly command?: string;
+  /** Seed of everything random in the run. */
+  readonly seed?: number;
   readonly machine: {
     readonly runtime: string;
     readonly provider: string;
