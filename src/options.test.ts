@@ -42,6 +42,12 @@ test("text becomes the value the option takes", () => {
   expect(valueOfText(ratio!, "half")).toBe("half");
 });
 
+test("one number or a list of them", () => {
+  const [size] = optionFields(z.object({ size: z.union([z.int(), z.tuple([z.int(), z.int()])]) }));
+  expect(valueOfText(size!, "224")).toBe(224);
+  expect(valueOfText(size!, "224,320")).toEqual([224, 320]);
+});
+
 test("good options are completed", () => {
   expect(parseOptions(schema, { bits: 8 }, "t")).toEqual({
     ratio: 0.3,

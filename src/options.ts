@@ -163,7 +163,8 @@ export function parseOptions<S extends z.ZodObject>(
  * {@link parseOptions} to refuse.
  */
 export function valueOfText(field: OptionField, text: string): unknown {
-  if (field.types.includes("array")) {
+  const scalar = field.types.length > 1 && !text.includes(",");
+  if (field.types.includes("array") && !scalar) {
     const parts = text.startsWith("/") ? [text] : text.split(",").map((part) => part.trim());
     return parts.filter((part) => part !== "").map((part) => (field.items ? valueOfText(field.items, part) : part));
   }

@@ -1,0 +1,85 @@
+import type { Command } from "commander";
+import { techniqueSummaries } from "./summaries.ts";
+
+/** A command's module: builds flags and action into a commander command. */
+export interface CommandModule {
+  define(command: Command, signal: AbortSignal): void;
+}
+
+/** One command of `pare`. Its module is imported only when it is used. */
+export interface CommandRow {
+  readonly name: string;
+  readonly summary: string;
+  /** Heading in the help. */
+  readonly group: string;
+  load(): Promise<CommandModule>;
+}
+
+const measure = "Look and measure:";
+const compress = "Compress:";
+const single = "One technique:";
+const files = "Files:";
+
+/** Every command, in the order of the help. */
+export const commands: readonly CommandRow[] = [
+  {
+    name: "compress",
+    summary: "find and apply what makes a model smaller or faster within a loss budget; or run a recipe",
+    group: compress,
+    load: () => import("./commands/compress.ts"),
+  },
+  {
+    name: "inspect",
+    summary: "show where a model's bytes, parameters, MACs and time are",
+    group: measure,
+    load: () => import("./commands/inspect.ts"),
+  },
+  {
+    name: "evaluate",
+    summary: "measure accuracy, size, latency and memory on your data",
+    group: measure,
+    load: () => import("./commands/evaluate.ts"),
+  },
+  {
+    name: "compare",
+    summary: "compare models on the same samples, the first being the reference",
+    group: measure,
+    load: () => import("./commands/compare.ts"),
+  },
+  ...Object.entries(techniqueSummaries).map(([name, summary]) => ({
+    name,
+    summary,
+    group: single,
+    load: () => import("./commands/technique.ts").then(({ techniqueCommand }) => techniqueCommand(name)),
+  })),
+  {
+    name: "print",
+    summary: "print a model in ONNX's textual syntax",
+    group: files,
+    load: () => import("./commands/print.ts"),
+  },
+  {
+    name: "diff",
+    summary: "show what differs between two models",
+    group: files,
+    load: () => import("./commands/diff.ts"),
+  },
+  {
+    name: "validate",
+    summary: "check a model's structure and that the runtime loads it",
+    group: files,
+    load: () => import("./commands/validate.ts"),
+  },
+  {
+    name: "convert",
+    summary: "rewrite a model in another format, opset or storage",
+    group: files,
+    load: () => import("./commands/convert.ts"),
+  },
+  {
+    name: "schema",
+    summary: "print the JSON Schema of recipes, for editors",
+    group: files,
+    load: () => import("./commands/schema.ts"),
+  },
+];

@@ -1,0 +1,10 @@
+import type { Command } from "commander";
+import { print } from "../../graph/print.ts";
+import { load } from "../../platform/node.ts";
+
+/** `pare print`: a model in ONNX's textual syntax on stdout. */
+export function define(command: Command): void {
+  command.argument("<model>", "an ONNX file").action(async (model: string) => {
+    process.stdout.write(print(await load(model)));
+  });
+}

@@ -1,0 +1,34 @@
+import { realpathSync, statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { fail } from "../errors.ts";
+import type { Graph } from "../graph/graph.ts";
+import { save } from "../platform/node.ts";
+
+/**
+ * Refuses an output path before any work is done: one of the inputs, a folder, or in a folder that does not exist.
+ *
+ * @throws PareError
+ */
+export function checkOutput(output: string, inputs: readonly string[]): void {
+  const stat = statSync(output, { throwIfNoEntry: false });
+  if (stat?.isDirectory()) fail(output, "is a folder", "Give the path of a file to write");
+  const real = stat ? realpathSync(output) : resolve(output);
+  for (const input of inputs) {
+    const same = statSync(input, { throwIfNoEntry: false });
+    if (!same) continue;
+    const linked = stat?.isFile() && same.ino === stat.ino && same.dev === stat.dev;
+    if (linked || realpathSync(input) === real) {
+      fail(output, "is the input: an input file is never changed", "Give another path to -o");
+    }
+  }
+  const folder = dirname(resolve(output));
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
+    fail(output, `its folder ${folder} does not exist`, "Make it first");
+  }
+}
+
+/** Writes a model: whole or not at all, and only if nothing was interrupted meanwhile. */
+export async function writeModel(graph: Graph, output: string, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  await save(graph, output);
+}
