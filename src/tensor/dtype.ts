@@ -72,6 +72,11 @@ export const dtypes: Readonly<Record<DType, DTypeInfo>> = {
 
 const byCode = new Map(Object.entries(dtypes).map(([name, info]) => [info.code, name as DType]));
 
+/** The element type with a TensorProto.DataType number; undefined for a number ONNX does not define. */
+export function knownDtype(code: number): DType | undefined {
+  return byCode.get(code);
+}
+
 /**
  * The element type with a TensorProto.DataType number.
  *

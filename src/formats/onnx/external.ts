@@ -1,6 +1,7 @@
-import type { Graph } from "../../graph/graph.ts";
+import { type Graph, type Subgraph, subgraphsOf } from "../../graph/graph.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { chunksOf, type ExternalSlot } from "./write.ts";
+import type { ExternalSlot } from "./tensors.ts";
+import { chunksOf } from "./write.ts";
 
 /** A layout of weights in a file of their own, beside the model. */
 export interface ExternalPlan {
@@ -17,7 +18,7 @@ const lineBytes = 64;
 const largeTensor = 1 << 16;
 
 /**
- * Lays out a graph's weights for storage as external data (ONNX, "External Data Files"). Weights of 64 KiB and more
+ * Lays out a graph's weights, those of nested subgraphs included, for storage as external data (ONNX, "External Data Files"). Weights of 64 KiB and more
  * begin on a page, so that runtimes can map them; the others on a cache line. A tensor used under several names is
  * stored once.
  *
@@ -27,7 +28,7 @@ const largeTensor = 1 << 16;
 export function planExternal(graph: Graph, location: string, minBytes = 1024): ExternalPlan {
   const slots = new Map<Tensor, ExternalSlot>();
   let end = 0;
-  for (const weight of graph.weights.values()) {
+  for (const weight of allWeights(graph)) {
     if (weight.strings || weight.byteLength < minBytes || weight.byteLength === 0 || slots.has(weight)) continue;
     const alignment = weight.byteLength >= largeTensor ? pageBytes : lineBytes;
     const offset = Math.ceil(end / alignment) * alignment;
@@ -46,4 +47,9 @@ export function planExternal(graph: Graph, location: string, minBytes = 1024): E
       }
     },
   };
+}
+
+function* allWeights(graph: Subgraph): Generator<Tensor> {
+  yield* graph.weights.values();
+  for (const node of graph.nodes) for (const subgraph of subgraphsOf(node)) yield* allWeights(subgraph);
 }

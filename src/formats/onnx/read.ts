@@ -1,4 +1,4 @@
-import { fromBinary, type Message } from "@bufbuild/protobuf";
+import { fromBinary } from "@bufbuild/protobuf";
 import {
   type AttributeProto,
   AttributeProto_AttributeType as AttributeType,
@@ -8,34 +8,25 @@ import {
   type ModelProto,
   ModelProtoSchema,
   type NodeProto,
-  type OperatorSetIdProto,
   type SparseTensorProto,
-  type TypeProto,
   type ValueInfoProto,
 } from "onnx-buf";
 import { fail, messageOf, PareError } from "../../errors.ts";
-import type {
-  Attribute,
-  Dim,
-  FunctionDef,
-  Graph,
-  Node,
-  SparseTensor,
-  Subgraph,
-  Type,
-  Value,
-} from "../../graph/graph.ts";
-import { dtypeOfCode } from "../../tensor/dtype.ts";
+import type { Attribute, FunctionDef, Graph, Node, SparseTensor, Subgraph, Value } from "../../graph/graph.ts";
 import { sizeOf, type Tensor } from "../../tensor/tensor.ts";
 import type { ByteSource } from "../source.ts";
+import { beyond, exactList, normalDomain, readMetadata, readOpsets, safeInteger } from "./messages.ts";
 import { decodeString, type OpenExternal, readTensor, readTensorAt } from "./tensors.ts";
+import { readValue } from "./values.ts";
 import { extract } from "./wire.ts";
 
 const graphField = 7;
 const initializerField = 5;
+/** Other readers stop at 100 nested protobuf messages, of which each graph takes three. */
+const maxDepth = 33;
 
 /** What a file said of an attribute beyond type, name and value. */
-export const attributeExtras = new WeakMap<Attribute, Partial<AttributeProto>>();
+export const attributeExtras = new WeakMap<Attribute, Readonly<Record<string, unknown>>>();
 
 /**
  * Reads an ONNX model. Weights stay in the source until asked for. Everything the file says survives: what pare has no
@@ -64,100 +55,126 @@ function noExternal(file: string): OpenExternal {
     fail(file, `external data '${location}' is needed and not at hand`, "Load the model from its folder");
 }
 
+interface Reader {
+  readonly file: string;
+  readonly open: OpenExternal;
+  /** How many graphs stand around this one. */
+  readonly depth: number;
+}
+
+/** The parts of a ModelProto that are kept as they are. */
+export type ModelExtra = Partial<ModelProto>;
+
 function readModel(source: ByteSource, open: OpenExternal): Graph {
   const { spans, rest } = extract(source, 0, source.size, graphField);
   const model = fromBinary(ModelProtoSchema, rest);
   const span = spans[0] ?? fail(source.name, "it holds no graph", "It is not an ONNX model");
   if (spans.length > 1) fail(source.name, "it holds more than one graph", "The file is damaged");
-  const reader = { file: source.name, open };
+  const reader = { file: source.name, open, depth: 0 };
   const inner = extract(source, span.dataStart, span.end, initializerField);
   const body = readGraph(fromBinary(GraphProtoSchema, inner.rest), reader);
   const weights = new Map<string, Tensor>();
   for (const { dataStart, end } of inner.spans) {
     const { name, tensor } = readTensorAt(source, dataStart, end, open);
-    if (weights.has(name)) fail(source.name, `two initializers are named '${name}'`);
-    weights.set(name, tensor);
+    addUnique(weights, name, tensor, reader);
   }
-  const { irVersion, opsetImport, metadataProps, functions, graph: _, $typeName, ...others } = model;
+  const opsets = readOpsets(model.opsetImport, source.name);
+  const metadata = readMetadata(model.metadataProps);
   return {
     ...body,
     weights,
-    irVersion: Number(irVersion),
-    opsets: readOpsets(opsetImport),
-    metadata: Object.fromEntries(metadataProps.map(({ key, value }) => [key, value])),
-    functions: functions.map((f) => readFunction(f, reader)),
-    modelExtra: others,
+    irVersion: safeInteger(model.irVersion, source.name, "bad IR version"),
+    opsets,
+    metadata,
+    functions: model.functions.map((f) => readFunction(f, reader)),
+    modelExtra: {
+      ...beyond(model, ["irVersion", "opsetImport", "metadataProps", "functions", "graph"]),
+      ...optional("opsetImport", exactList(model.opsetImport, opsets)),
+      ...optional("metadataProps", exactList(model.metadataProps, metadata)),
+    },
   };
 }
 
-interface Reader {
-  readonly file: string;
-  readonly open: OpenExternal;
+function optional<T>(key: string, value: T | undefined): Readonly<Record<string, T>> {
+  return value === undefined ? {} : { [key]: value };
 }
 
-function readOpsets(imports: readonly OperatorSetIdProto[]): Record<string, number> {
-  return Object.fromEntries(imports.map(({ domain, version }) => [normalDomain(domain), Number(version)]));
-}
-
-function normalDomain(domain: string): string {
-  return domain === "ai.onnx" ? "" : domain;
+function addUnique<T>(found: Map<string, T>, name: string, item: T, reader: Reader): void {
+  if (found.has(name)) fail(reader.file, `two initializers are named '${name}'`, "Rename one of them");
+  found.set(name, item);
 }
 
 function readGraph(proto: GraphProto, reader: Reader): Subgraph {
+  if (reader.depth > maxDepth) fail(reader.file, `graphs are nested more than ${maxDepth} deep`, "The file is damaged");
   const weights = new Map<string, Tensor>();
-  for (const tensor of proto.initializer) {
-    if (weights.has(tensor.name)) fail(reader.file, `two initializers are named '${tensor.name}'`);
-    weights.set(tensor.name, readTensor(tensor, reader.file, reader.open));
-  }
-  const { docString, quantizationAnnotation, metadataProps, $unknown } = proto;
-  const said = docString || quantizationAnnotation.length > 0 || metadataProps.length > 0 || $unknown;
+  for (const t of proto.initializer) addUnique(weights, t.name, readTensor(t, reader.file, reader.open), reader);
+  const sparse = new Map<string, SparseTensor>();
+  for (const s of proto.sparseInitializer) addUnique(sparse, s.values?.name ?? "", readSparse(s, reader), reader);
+  const { declared, repeated } = readDeclared(proto.valueInfo);
+  const known = ["name", "node", "initializer", "sparseInitializer", "input", "output", "valueInfo"];
+  const extra = { ...beyond(proto, known), ...repeated };
   return {
     name: proto.name,
     nodes: proto.node.map((node) => readNode(node, reader)),
     weights,
-    sparse: new Map(proto.sparseInitializer.map((s) => [s.values?.name ?? "", readSparse(s, reader)])),
+    sparse,
     inputs: proto.input.map(readValue),
     outputs: proto.output.map(readValue),
-    declared: new Map(proto.valueInfo.map((value) => [value.name, readValue(value)])),
-    ...(said && { extra: { docString, quantizationAnnotation, metadataProps, ...($unknown && { $unknown }) } }),
+    declared,
+    ...(Object.keys(extra).length > 0 && { extra }),
   };
 }
 
+/** Declared values by name, and apart from them the declarations that repeat a name. */
+function readDeclared(protos: readonly ValueInfoProto[]) {
+  const declared = new Map<string, Value>();
+  const valueInfo: ValueInfoProto[] = [];
+  for (const proto of protos) {
+    if (declared.has(proto.name)) valueInfo.push(proto);
+    else declared.set(proto.name, readValue(proto));
+  }
+  return { declared, repeated: valueInfo.length > 0 ? { valueInfo } : {} };
+}
+
 function readNode(proto: NodeProto, reader: Reader): Node {
-  const { docString, metadataProps, deviceConfigurations, $unknown } = proto;
-  const said = docString || metadataProps.length > 0 || deviceConfigurations.length > 0 || $unknown;
+  const extra = beyond(proto, ["opType", "domain", "name", "input", "output", "attribute", "overload"]);
+  const who = `${reader.file}: node '${proto.name || `${proto.opType}(${proto.output[0] ?? ""})`}'`;
   return {
     op: proto.opType,
     domain: normalDomain(proto.domain),
     name: proto.name,
     inputs: proto.input,
     outputs: proto.output,
-    attributes: readAttributes(proto.attribute, reader),
+    attributes: readAttributes(proto.attribute, who, reader),
     ...(proto.overload && { overload: proto.overload }),
-    ...(said && { extra: { docString, metadataProps, deviceConfigurations, ...($unknown && { $unknown }) } }),
+    ...(extra && { extra }),
   };
 }
 
-function readAttributes(protos: readonly AttributeProto[], reader: Reader): Record<string, Attribute> {
-  const out: Record<string, Attribute> = {};
+function readAttributes(protos: readonly AttributeProto[], who: string, reader: Reader): Record<string, Attribute> {
+  const out = new Map<string, Attribute>();
   for (const proto of protos) {
-    const attribute = readAttribute(proto, reader);
-    if (proto.docString || proto.$unknown) {
-      attributeExtras.set(attribute, {
-        docString: proto.docString,
-        ...(proto.$unknown && { $unknown: proto.$unknown }),
-      });
-    }
-    Object.defineProperty(out, proto.name, { value: attribute, enumerable: true, configurable: true, writable: true });
+    if (out.has(proto.name)) fail(who, `two attributes are named '${proto.name}'`, "The file is damaged");
+    out.set(proto.name, readAttribute(proto, `${who}, attribute '${proto.name}'`, reader));
   }
-  return out;
+  return Object.fromEntries(out);
 }
 
-function readAttribute(proto: AttributeProto, reader: Reader): Attribute {
-  const who = `${reader.file}: attribute '${proto.name}'`;
-  if (proto.refAttrName) return { type: "ref", value: proto.refAttrName, of: AttributeType[proto.type] ?? "UNDEFINED" };
-  const missing = (): never => fail(who, "its value is missing");
-  switch (proto.type === AttributeType.UNDEFINED ? guessType(proto) : proto.type) {
+function readAttribute(proto: AttributeProto, who: string, reader: Reader): Attribute {
+  const type = proto.type || guessType(proto);
+  const attribute: Attribute = proto.refAttrName
+    ? { type: "ref", value: proto.refAttrName, of: AttributeType[proto.type] ?? "UNDEFINED" }
+    : readValueOf(proto, type, who, reader);
+  const value = proto.refAttrName ? "refAttrName" : valueFields[type];
+  const extra = attribute.type === "other" ? undefined : beyond(proto, ["name", "type", value ?? ""]);
+  if (extra) attributeExtras.set(attribute, extra);
+  return attribute;
+}
+
+function readValueOf(proto: AttributeProto, type: AttributeType, who: string, reader: Reader): Attribute {
+  const missing = (): never => fail(who, "its value is missing", "The file is damaged");
+  const inner = { ...reader, depth: reader.depth + 1 };
+  switch (type) {
     case AttributeType.FLOAT:
       return { type: "float", value: proto.f };
     case AttributeType.INT:
@@ -169,7 +186,7 @@ function readAttribute(proto: AttributeProto, reader: Reader): Attribute {
     case AttributeType.SPARSE_TENSOR:
       return { type: "sparse", value: readSparse(proto.sparseTensor ?? missing(), reader) };
     case AttributeType.GRAPH:
-      return { type: "graph", value: readGraph(proto.g ?? missing(), reader) };
+      return { type: "graph", value: readGraph(proto.g ?? missing(), inner) };
     case AttributeType.FLOATS:
       return { type: "floats", value: proto.floats };
     case AttributeType.INTS:
@@ -181,22 +198,36 @@ function readAttribute(proto: AttributeProto, reader: Reader): Attribute {
     case AttributeType.SPARSE_TENSORS:
       return { type: "sparses", value: proto.sparseTensors.map((s) => readSparse(s, reader)) };
     case AttributeType.GRAPHS:
-      return { type: "graphs", value: proto.graphs.map((g) => readGraph(g, reader)) };
+      return { type: "graphs", value: proto.graphs.map((g) => readGraph(g, inner)) };
     default:
       return { type: "other", value: proto };
   }
 }
 
+/** The field that holds the value of an attribute of each type. */
+const valueFields: Partial<Record<AttributeType, keyof AttributeProto>> = {
+  [AttributeType.FLOAT]: "f",
+  [AttributeType.INT]: "i",
+  [AttributeType.STRING]: "s",
+  [AttributeType.TENSOR]: "t",
+  [AttributeType.GRAPH]: "g",
+  [AttributeType.SPARSE_TENSOR]: "sparseTensor",
+  [AttributeType.FLOATS]: "floats",
+  [AttributeType.INTS]: "ints",
+  [AttributeType.STRINGS]: "strings",
+  [AttributeType.TENSORS]: "tensors",
+  [AttributeType.GRAPHS]: "graphs",
+  [AttributeType.SPARSE_TENSORS]: "sparseTensors",
+};
+
 /** Files of IR version 1 leave the attribute's type out: it is that of the field that is set. */
 function guessType(proto: AttributeProto): AttributeType {
-  if (proto.ints.length > 0) return AttributeType.INTS;
-  if (proto.floats.length > 0) return AttributeType.FLOATS;
-  if (proto.strings.length > 0) return AttributeType.STRINGS;
-  if (proto.s.length > 0) return AttributeType.STRING;
-  if (proto.t) return AttributeType.TENSOR;
-  if (proto.g) return AttributeType.GRAPH;
-  if (proto.f !== 0) return AttributeType.FLOAT;
-  return proto.i !== 0n ? AttributeType.INT : AttributeType.UNDEFINED;
+  const set = (field: keyof AttributeProto): boolean => {
+    const value = proto[field];
+    return Object.hasOwn(proto, field) && !(Array.isArray(value) && value.length === 0);
+  };
+  const found = Object.entries(valueFields).find(([, field]) => set(field));
+  return found ? (Number(found[0]) as AttributeType) : AttributeType.UNDEFINED;
 }
 
 function integer(value: bigint): number | bigint {
@@ -210,88 +241,32 @@ function readSparse(proto: SparseTensorProto, reader: Reader): SparseTensor {
   sizeOf(shape, who);
   const part = (field: "values" | "indices"): Tensor =>
     readTensor(proto[field] ?? fail(who, `its ${field} are missing`), reader.file, reader.open);
-  const extra = { indicesName: proto.indices?.name ?? "", ...(proto.$unknown && { $unknown: proto.$unknown }) };
-  return { values: part("values"), indices: part("indices"), shape, extra };
-}
-
-function readValue(proto: ValueInfoProto): Value {
-  const { docString, metadataProps, $unknown } = proto;
-  const type = proto.type && readType(proto.type);
-  const plain = !proto.type || isPlain(proto.type);
-  const said = docString || metadataProps.length > 0 || $unknown || !plain;
-  const extra = { docString, metadataProps, ...($unknown && { $unknown }), ...(!plain && { type: proto.type }) };
-  return { name: proto.name, ...(type && { type }), ...(said && { extra }) };
-}
-
-/** Whether our own Type says all that a TypeProto says. */
-function isPlain(proto: TypeProto): boolean {
-  if (proto.denotation || proto.$unknown) return false;
-  const inner = proto.value.value as (Message & { $unknown?: unknown }) | undefined;
-  if (inner?.$unknown || !inner) return false;
-  switch (proto.value.case) {
-    case "tensorType":
-    case "sparseTensorType":
-      return (
-        !proto.value.value.shape?.$unknown &&
-        (proto.value.value.shape?.dim.every((d) => !d.denotation && !d.$unknown) ?? true)
-      );
-    case "sequenceType":
-    case "optionalType":
-      return proto.value.value.elemType !== undefined && isPlain(proto.value.value.elemType);
-    case "mapType":
-      return proto.value.value.valueType !== undefined && isPlain(proto.value.value.valueType);
-    default:
-      return false;
-  }
-}
-
-function readType(proto: TypeProto): Type {
-  const { value } = proto;
-  switch (value.case) {
-    case "tensorType":
-    case "sparseTensorType": {
-      if (value.value.elemType === 0) return { kind: "other" };
-      const shape = value.value.shape?.dim.map(({ value: dim }): Dim => {
-        if (dim.case === "dimValue") return Number(dim.value);
-        return dim.case === "dimParam" && dim.value !== "" ? dim.value : null;
-      });
-      const dtype = dtypeOfCode(value.value.elemType);
-      return { kind: value.case === "tensorType" ? "tensor" : "sparse", dtype, ...(shape && { shape }) };
-    }
-    case "sequenceType":
-    case "optionalType": {
-      if (!value.value.elemType) return { kind: "other" };
-      return { kind: value.case === "sequenceType" ? "sequence" : "optional", element: readType(value.value.elemType) };
-    }
-    case "mapType": {
-      const { keyType, valueType } = value.value;
-      if (!valueType || keyType === 0) return { kind: "other" };
-      return { kind: "map", key: dtypeOfCode(keyType), value: readType(valueType) };
-    }
-    default:
-      return { kind: "other" };
-  }
+  const extra = beyond(proto, ["dims", "values", "indices"]);
+  return { values: part("values"), indices: part("indices"), shape, ...(extra && { extra }) };
 }
 
 function readFunction(proto: FunctionProto, reader: Reader): FunctionDef {
-  const { docString, metadataProps, $unknown } = proto;
+  const { name, domain, overload, input, output, attribute, attributeProto, node, opsetImport, valueInfo } = proto;
+  const who = `${reader.file}: function '${name}'`;
+  const opsets = readOpsets(opsetImport, who);
+  const { declared, repeated } = readDeclared(valueInfo);
+  const known = ["name", "domain", "overload", "input", "output", "attribute", "attributeProto", "node"];
+  const extra = {
+    ...beyond(proto, [...known, "opsetImport", "valueInfo"]),
+    ...optional("opsetImport", exactList(opsetImport, opsets)),
+    ...repeated,
+  };
   return {
-    name: proto.name,
-    domain: normalDomain(proto.domain),
-    overload: proto.overload,
-    inputs: proto.input,
-    outputs: proto.output,
-    attributes: proto.attribute,
-    defaults: readAttributes(proto.attributeProto, reader),
-    nodes: proto.node.map((node) => readNode(node, reader)),
-    opsets: readOpsets(proto.opsetImport),
-    declared: new Map(proto.valueInfo.map((value) => [value.name, readValue(value)])),
-    extra: { docString, metadataProps, ...($unknown && { $unknown }) },
+    name,
+    domain: normalDomain(domain),
+    overload,
+    inputs: input,
+    outputs: output,
+    attributes: attribute,
+    defaults: readAttributes(attributeProto, who, reader),
+    nodes: node.map((n) => readNode(n, reader)),
+    opsets,
+    declared,
+    ...(Object.keys(extra).length > 0 && { extra }),
   };
 }
-
-/** The parts of a ModelProto that are kept as they are. */
-export type ModelExtra = Omit<
-  Partial<ModelProto>,
-  "$typeName" | "graph" | "irVersion" | "opsetImport" | "metadataProps" | "functions"
->;

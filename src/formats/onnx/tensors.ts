@@ -1,10 +1,17 @@
-import { create, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, fromBinary } from "@bufbuild/protobuf";
 import { type TensorProto, TensorProto_DataLocation, TensorProtoSchema } from "onnx-buf";
 import { fail, messageOf } from "../../errors.ts";
 import { type DType, dtypeOfCode, dtypes, packedBytes } from "../../tensor/dtype.ts";
 import { lazyTensor, sizeOf, stringTensor, type Tensor, type TypedArray, tensor } from "../../tensor/tensor.ts";
 import type { ByteSource } from "../source.ts";
+import { beyond, stringEntry } from "./messages.ts";
 import { extract } from "./wire.ts";
+
+/** Where a weight's bytes go when not into the model file itself. */
+export interface ExternalSlot {
+  readonly location: string;
+  readonly offset: number;
+}
 
 /** Where the bytes of a tensor lie in a file, for readers that can map them instead of copying. */
 export interface Location {
@@ -15,8 +22,8 @@ export interface Location {
 /** Opens the file that external data names; checks that it may be read. */
 export type OpenExternal = (location: string) => ByteSource;
 
-/** Names of tensors whose file said more than shape, type and data (doc string, metadata, unknown fields). */
-export const tensorExtras = new WeakMap<Tensor, Partial<TensorProto>>();
+/** What the file said of a tensor beyond shape, type and data (name, doc string, metadata, unknown fields). */
+const tensorExtras = new WeakMap<Tensor, Readonly<Record<string, unknown>>>();
 
 /** Where lazy tensors read from file keep their bytes. */
 export const tensorLocations = new WeakMap<Tensor, Location>();
@@ -162,46 +169,54 @@ export function encodeString(text: string | Uint8Array): Uint8Array<ArrayBuffer>
   return (typeof text === "string" ? new TextEncoder().encode(text) : text) as Uint8Array<ArrayBuffer>;
 }
 
-const externalKeys = new Set(["location", "offset", "length", "checksum"]);
+const placeKeys = new Set(["location", "offset", "length", "checksum"]);
+const dataFields = [
+  "dims",
+  "dataType",
+  "dataLocation",
+  "externalData",
+  "rawData",
+  "floatData",
+  "doubleData",
+  "int32Data",
+  "int64Data",
+  "uint64Data",
+  "stringData",
+];
 
-function extraOf(proto: TensorProto): Partial<TensorProto> | undefined {
-  const custom = proto.externalData.filter(({ key }) => !externalKeys.has(key));
-  const said =
-    proto.docString || proto.metadataProps.length > 0 || proto.segment || proto.$unknown || custom.length > 0;
-  if (!said) return undefined;
-  const { docString, metadataProps, segment, $unknown } = proto;
-  return {
-    docString,
-    metadataProps,
-    ...(segment && { segment }),
-    ...($unknown && { $unknown }),
-    ...(custom.length > 0 && { externalData: custom }),
-  };
+function extraOf(proto: TensorProto): Readonly<Record<string, unknown>> | undefined {
+  const externalData = proto.externalData.filter(({ key }) => !placeKeys.has(key));
+  const said = beyond(proto, dataFields);
+  return externalData.length > 0 ? { ...said, externalData } : said;
 }
 
-/** A TensorProto with everything but raw data; strings included. */
-export function tensorHeader(t: Tensor, name: string): TensorProto {
-  const { externalData, $unknown, docString, metadataProps, segment } = tensorExtras.get(t) ?? {};
-  const extra: MessageInitShape<typeof TensorProtoSchema> = {
-    ...(docString && { docString }),
-    ...(metadataProps && { metadataProps }),
-    ...(segment && { segment }),
-  };
-  const proto = create(TensorProtoSchema, {
-    ...extra,
-    name,
-    dims: t.shape.map(BigInt),
-    dataType: dtypes[t.dtype].code,
-    ...(t.strings && { stringData: t.strings.map(encodeString) }),
-  });
-  if ($unknown) proto.$unknown = $unknown;
-  if (externalData) proto.externalData = externalData;
+/** A TensorProto with everything but its packed data; strings included. Without a name: the one its file gave it. */
+export function tensorHeader(t: Tensor, name?: string): TensorProto {
+  const proto = Object.assign(create(TensorProtoSchema), tensorExtras.get(t));
+  if (name !== undefined) proto.name = name;
+  proto.dims = t.shape.map(BigInt);
+  proto.dataType = dtypes[t.dtype].code;
+  if (t.strings) proto.stringData = t.strings.map(encodeString);
   return proto;
 }
 
-/** A whole TensorProto, its data in memory. */
-export function tensorProto(t: Tensor, name = ""): TensorProto {
+/** Makes a TensorProto point to its data in another file. */
+export function pointOutside(proto: TensorProto, slot: ExternalSlot, byteLength: number): TensorProto {
+  proto.dataLocation = TensorProto_DataLocation.EXTERNAL;
+  const place = [
+    stringEntry("location", slot.location),
+    stringEntry("offset", `${slot.offset}`),
+    stringEntry("length", `${byteLength}`),
+  ];
+  proto.externalData = [...place, ...proto.externalData];
+  return proto;
+}
+
+/** A whole TensorProto, its data in memory or in another file. */
+export function tensorProto(t: Tensor, name?: string, slot?: ExternalSlot): TensorProto {
   const proto = tensorHeader(t, name);
+  if (slot) return pointOutside(proto, slot, t.byteLength);
+  proto.externalData = [];
   if (!t.strings) proto.rawData = t.bytes() as Uint8Array<ArrayBuffer>;
   return proto;
 }

@@ -10,7 +10,8 @@ export interface Field {
   readonly end: number;
 }
 
-const windowBytes = 1 << 16;
+const smallWindow = 1 << 9;
+const largeWindow = 1 << 16;
 
 /**
  * Lists the fields of a protobuf message without reading their payloads, so that a large model costs kilobytes.
@@ -27,8 +28,10 @@ export function* fields(source: ByteSource, start: number, end: number): Generat
   const byte = (): number => {
     if (at >= end) damaged("a field runs past the end of its message");
     if (at < windowStart || at >= windowStart + window.length) {
+      // a jump over a payload begins small again, reading on grows
+      const next = at === windowStart + window.length ? Math.min(2 * window.length, largeWindow) : 0;
       windowStart = at;
-      window = source.read(at, Math.min(windowBytes, end - at));
+      window = source.read(at, Math.min(Math.max(next, smallWindow), end - at));
     }
     return window[at++ - windowStart]!;
   };

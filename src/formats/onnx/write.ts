@@ -10,95 +10,104 @@ import {
   ModelProtoSchema,
   type NodeProto,
   NodeProtoSchema,
-  type OperatorSetIdProto,
-  OperatorSetIdProtoSchema,
   type SparseTensorProto,
   SparseTensorProtoSchema,
-  StringStringEntryProtoSchema,
-  TensorProto_DataLocation,
   TensorProtoSchema,
-  type TypeProto,
-  TypeProtoSchema,
-  type ValueInfoProto,
-  ValueInfoProtoSchema,
 } from "onnx-buf";
 import { fail } from "../../errors.ts";
-import type { Attribute, FunctionDef, Graph, Node, SparseTensor, Subgraph, Type, Value } from "../../graph/graph.ts";
-import { dtypes } from "../../tensor/dtype.ts";
+import type { Attribute, FunctionDef, Graph, Node, SparseTensor, Subgraph } from "../../graph/graph.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { metadataProtos, opsetProtos } from "./messages.ts";
 import { attributeExtras, type ModelExtra } from "./read.ts";
-import { encodeString, tensorHeader, tensorProto } from "./tensors.ts";
+import { type ExternalSlot, encodeString, tensorHeader, tensorProto } from "./tensors.ts";
+import { valueProto } from "./values.ts";
 import { varintBytes } from "./wire.ts";
 
-/** Where a weight's bytes go when not into the model file itself. */
-export interface ExternalSlot {
-  readonly location: string;
-  readonly offset: number;
-}
+/** Says where a weight is stored outside the model file; undefined keeps it inside. */
+export type Placement = (name: string, weight: Tensor) => ExternalSlot | undefined;
+
+const inside: Placement = () => undefined;
 
 /** protobuf's limit on one message: larger models must keep their weights outside. */
 export const maxModelBytes = 2 ** 31 - 1;
 
 const chunkBytes = 1 << 24;
+// protobuf tags: field number and wire type 2 (length-delimited)
+const graphTag = Uint8Array.of((7 << 3) | 2);
+const initializerTag = Uint8Array.of((5 << 3) | 2);
+const rawDataTag = Uint8Array.of((9 << 3) | 2);
 
 /**
  * An ONNX model as a sequence of byte chunks: weights are read, and handed out, one chunk at a time.
  *
- * @param placed where to point for a weight that is stored outside; undefined keeps it in the file
+ * @param placed where weights are stored, those of nested subgraphs included; all in the file by default
  * @throws PareError if the file would pass protobuf's 2 GiB
  */
-export function* writeOnnx(
-  graph: Graph,
-  placed: (name: string, weight: Tensor) => ExternalSlot | undefined = () => undefined,
-): Generator<Uint8Array> {
-  const { model, body, initializers, graphBytes } = layout(graph, placed);
-  if (graphBytes + model.length > maxModelBytes) {
-    fail(
-      graph.name || "model",
-      `${graphBytes} bytes pass the 2 GiB that one ONNX file can hold`,
-      "Store its weights as external data",
-    );
-  }
-  yield model;
-  yield joined([Uint8Array.of(0x3a), varintBytes(graphBytes), body]);
-  for (const { prefix, data } of initializers) {
-    yield prefix;
-    if (data) yield* chunksOf(data);
-  }
+export function* writeOnnx(graph: Graph, placed: Placement = inside): Generator<Uint8Array> {
+  const { size, chunks } = layout(graph, placed);
+  checkSize(graph, size);
+  yield* chunks();
 }
 
-/** Bytes of the model as one file, weights included; no weight is read. */
+function checkSize(graph: Graph, size: number): void {
+  if (size <= maxModelBytes) return;
+  const what = `${size} bytes pass the 2 GiB that one ONNX file can hold`;
+  fail(graph.name || "model", what, "Store its weights as external data");
+}
+
+/** Bytes of the model as one file, weights included; no weight of the main graph is read. */
 export function onnxSize(graph: Graph): number {
-  const { model, graphBytes } = layout(graph, () => undefined);
-  return model.length + 1 + varintBytes(graphBytes).length + graphBytes;
+  return layout(graph, inside).size;
 }
 
-function layout(graph: Graph, placed: (name: string, weight: Tensor) => ExternalSlot | undefined) {
+function layout(graph: Graph, placed: Placement): { size: number; chunks(): Generator<Uint8Array> } {
   const model = modelRest(graph);
-  const body = toBinary(GraphProtoSchema, graphProto({ ...graph, weights: new Map() }));
+  const body = toBinary(GraphProtoSchema, graphProto({ ...graph, weights: new Map() }, placed));
   const initializers = [...graph.weights].map(([name, weight]) => initializer(name, weight, placed(name, weight)));
   const graphBytes = initializers.reduce(
     (sum, { prefix, data }) => sum + prefix.length + (data?.byteLength ?? 0),
     body.length,
   );
-  return { model, body, initializers, graphBytes };
+  const start = joined([model, graphTag, varintBytes(graphBytes)]);
+  return {
+    size: start.length + graphBytes,
+    *chunks() {
+      yield start;
+      yield body;
+      for (const { prefix, data } of initializers) {
+        yield prefix;
+        if (data) yield* chunksOf(data);
+      }
+    },
+  };
 }
 
 /** A tensor's packed bytes in chunks of at most 16 MiB. */
 export function* chunksOf(t: Tensor): Generator<Uint8Array> {
-  for (let at = 0; at < t.byteLength; at += chunkBytes) yield t.bytes(at, Math.min(chunkBytes, t.byteLength - at));
+  for (let at = 0; at < t.byteLength; at += chunkBytes) {
+    const length = Math.min(chunkBytes, t.byteLength - at);
+    const chunk = t.bytes(at, length);
+    if (chunk.length !== length) throw new Error(`a tensor gave ${chunk.length} bytes where ${length} were asked for`);
+    yield chunk;
+  }
 }
 
-/** A model's ONNX bytes in one buffer. For large models prefer {@link writeOnnx}, which streams. */
-export function encodeOnnx(
-  graph: Graph,
-  placed?: (name: string, weight: Tensor) => ExternalSlot | undefined,
+/**
+ * A model's ONNX bytes in one buffer. For large models prefer {@link writeOnnx}, which streams.
+ *
+ * @throws PareError where {@link writeOnnx} does
+ */
+export function encodeOnnx(graph: Graph, placed: Placement = inside): Uint8Array<ArrayBuffer> {
+  const { size, chunks } = layout(graph, placed);
+  checkSize(graph, size);
+  return joined(chunks(), size);
+}
+
+function joined(
+  parts: Iterable<Uint8Array>,
+  size = [...parts].reduce((sum, { length }) => sum + length, 0),
 ): Uint8Array<ArrayBuffer> {
-  return joined([...writeOnnx(graph, placed)]);
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  const out = new Uint8Array(size);
   let at = 0;
   for (const part of parts) {
     out.set(part, at);
@@ -109,200 +118,117 @@ function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
 
 /** The record of one initializer inside the graph message: everything up to its raw data, and that data. */
 function initializer(name: string, weight: Tensor, slot?: ExternalSlot): { prefix: Uint8Array; data?: Tensor } {
-  const proto = tensorHeader(weight, name);
-  if (slot) {
-    proto.dataLocation = TensorProto_DataLocation.EXTERNAL;
-    const entries = { location: slot.location, offset: `${slot.offset}`, length: `${weight.byteLength}` };
-    const said = Object.entries(entries).map(([key, value]) => create(StringStringEntryProtoSchema, { key, value }));
-    proto.externalData = [...said, ...proto.externalData];
-  } else {
-    proto.externalData = [];
+  if (slot || weight.strings) {
+    const whole = toBinary(TensorProtoSchema, tensorProto(weight, name, slot));
+    return { prefix: joined([initializerTag, varintBytes(whole.length), whole]) };
   }
+  const proto = tensorHeader(weight, name);
+  proto.externalData = [];
   const header = toBinary(TensorProtoSchema, proto);
-  if (slot || weight.strings) return { prefix: joined([Uint8Array.of(0x2a), varintBytes(header.length), header]) };
-  const raw = joined([Uint8Array.of(0x4a), varintBytes(weight.byteLength)]);
+  const raw = joined([rawDataTag, varintBytes(weight.byteLength)]);
   const length = header.length + raw.length + weight.byteLength;
-  return { prefix: joined([Uint8Array.of(0x2a), varintBytes(length), header, raw]), data: weight };
+  return { prefix: joined([initializerTag, varintBytes(length), header, raw]), data: weight };
 }
 
+/** Everything of a model but its graph. */
 function modelRest(graph: Graph): Uint8Array {
-  const { $unknown, ...extra } = (graph.modelExtra ?? { producerName: "pare" }) as ModelExtra;
-  const model = create(ModelProtoSchema);
-  Object.assign(model, extra);
+  const extra = (graph.modelExtra ?? { producerName: "pare" }) as ModelExtra;
+  const model = Object.assign(create(ModelProtoSchema), extra);
   model.irVersion = BigInt(graph.irVersion);
-  model.opsetImport = opsetProtos(graph.opsets);
-  model.metadataProps = Object.entries(graph.metadata).map(([key, value]) =>
-    create(StringStringEntryProtoSchema, { key, value }),
-  );
+  model.opsetImport = opsetProtos(graph.opsets, extra.opsetImport);
+  model.metadataProps = metadataProtos(graph.metadata, extra.metadataProps);
   model.functions = graph.functions.map(functionProto);
-  if ($unknown) model.$unknown = $unknown;
   return toBinary(ModelProtoSchema, model);
 }
 
-function opsetProtos(opsets: Readonly<Record<string, number>>): OperatorSetIdProto[] {
-  return Object.entries(opsets).map(([domain, version]) =>
-    create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) }),
-  );
-}
-
-function graphProto(graph: Subgraph): GraphProto {
-  const proto = create(GraphProtoSchema);
-  Object.assign(proto, graph.extra);
+function graphProto(graph: Subgraph, placed: Placement): GraphProto {
+  const { valueInfo = [], ...extra } = (graph.extra ?? {}) as Partial<GraphProto>;
+  const proto = Object.assign(create(GraphProtoSchema), extra);
   proto.name = graph.name;
-  proto.node = graph.nodes.map(nodeProto);
-  proto.initializer = [...graph.weights].map(([name, weight]) => tensorProto(weight, name));
+  proto.node = graph.nodes.map((node) => nodeProto(node, placed));
+  proto.initializer = [...graph.weights].map(([name, weight]) => tensorProto(weight, name, placed(name, weight)));
   proto.sparseInitializer = [...graph.sparse].map(([name, sparse]) => sparseProto(sparse, name));
   proto.input = graph.inputs.map(valueProto);
   proto.output = graph.outputs.map(valueProto);
-  proto.valueInfo = [...graph.declared.values()].map(valueProto);
+  proto.valueInfo = [...[...graph.declared.values()].map(valueProto), ...valueInfo];
   return proto;
 }
 
-function nodeProto(node: Node): NodeProto {
-  const proto = create(NodeProtoSchema);
-  Object.assign(proto, node.extra);
+function nodeProto(node: Node, placed: Placement): NodeProto {
+  const proto = Object.assign(create(NodeProtoSchema), node.extra);
   proto.opType = node.op;
-  proto.domain = node.domain;
-  proto.name = node.name;
+  if (node.domain) proto.domain = node.domain;
+  if (node.name) proto.name = node.name;
   proto.input = [...node.inputs];
   proto.output = [...node.outputs];
-  proto.overload = node.overload ?? "";
-  proto.attribute = attributeProtos(node.attributes);
+  if (node.overload) proto.overload = node.overload;
+  proto.attribute = Object.entries(node.attributes).map(([name, value]) => attributeProto(name, value, placed));
   return proto;
 }
 
-function attributeProtos(attributes: Readonly<Record<string, Attribute>>): AttributeProto[] {
-  return Object.entries(attributes).map(([name, attribute]) => attributeProto(name, attribute));
-}
-
-function attributeProto(name: string, attribute: Attribute): AttributeProto {
-  if (attribute.type === "other") return attribute.value as AttributeProto;
+function attributeProto(name: string, attribute: Attribute, placed: Placement): AttributeProto {
   const proto = create(AttributeProtoSchema);
-  Object.assign(proto, attributeExtras.get(attribute));
-  proto.name = name;
+  if (attribute.type === "other") return Object.assign(proto, attribute.value, { name });
+  Object.assign(proto, attributeExtras.get(attribute), { name });
   switch (attribute.type) {
     case "ref":
-      proto.refAttrName = attribute.value;
-      proto.type = AttributeType[attribute.of as keyof typeof AttributeType];
-      break;
+      return Object.assign(proto, { refAttrName: attribute.value, type: typeNamed(attribute.of) });
     case "float":
-      proto.type = AttributeType.FLOAT;
-      proto.f = attribute.value;
-      break;
+      return Object.assign(proto, { type: AttributeType.FLOAT, f: Math.fround(attribute.value) });
     case "int":
-      proto.type = AttributeType.INT;
-      proto.i = BigInt(attribute.value);
-      break;
+      return Object.assign(proto, { type: AttributeType.INT, i: BigInt(attribute.value) });
     case "string":
-      proto.type = AttributeType.STRING;
-      proto.s = encodeString(attribute.value);
-      break;
+      return Object.assign(proto, { type: AttributeType.STRING, s: encodeString(attribute.value) });
     case "tensor":
-      proto.type = AttributeType.TENSOR;
-      proto.t = tensorProto(attribute.value);
-      break;
+      return Object.assign(proto, { type: AttributeType.TENSOR, t: tensorProto(attribute.value) });
     case "sparse":
-      proto.type = AttributeType.SPARSE_TENSOR;
-      proto.sparseTensor = sparseProto(attribute.value);
-      break;
+      return Object.assign(proto, { type: AttributeType.SPARSE_TENSOR, sparseTensor: sparseProto(attribute.value) });
     case "graph":
-      proto.type = AttributeType.GRAPH;
-      proto.g = graphProto(attribute.value);
-      break;
+      return Object.assign(proto, { type: AttributeType.GRAPH, g: graphProto(attribute.value, placed) });
     case "floats":
-      proto.type = AttributeType.FLOATS;
-      proto.floats = [...attribute.value];
-      break;
+      return Object.assign(proto, { type: AttributeType.FLOATS, floats: attribute.value.map(Math.fround) });
     case "ints":
-      proto.type = AttributeType.INTS;
-      proto.ints = attribute.value.map(BigInt);
-      break;
+      return Object.assign(proto, { type: AttributeType.INTS, ints: attribute.value.map(BigInt) });
     case "strings":
-      proto.type = AttributeType.STRINGS;
-      proto.strings = attribute.value.map(encodeString);
-      break;
+      return Object.assign(proto, { type: AttributeType.STRINGS, strings: attribute.value.map(encodeString) });
     case "tensors":
-      proto.type = AttributeType.TENSORS;
-      proto.tensors = attribute.value.map((t) => tensorProto(t));
-      break;
-    case "sparses":
-      proto.type = AttributeType.SPARSE_TENSORS;
-      proto.sparseTensors = attribute.value.map((s) => sparseProto(s));
-      break;
-    case "graphs":
-      proto.type = AttributeType.GRAPHS;
-      proto.graphs = attribute.value.map(graphProto);
-      break;
+      return Object.assign(proto, { type: AttributeType.TENSORS, tensors: attribute.value.map((t) => tensorProto(t)) });
+    case "sparses": {
+      const sparseTensors = attribute.value.map((sparse) => sparseProto(sparse));
+      return Object.assign(proto, { type: AttributeType.SPARSE_TENSORS, sparseTensors });
+    }
+    case "graphs": {
+      const graphs = attribute.value.map((graph) => graphProto(graph, placed));
+      return Object.assign(proto, { type: AttributeType.GRAPHS, graphs });
+    }
   }
-  return proto;
 }
 
-function sparseProto(sparse: SparseTensor, name = ""): SparseTensorProto {
-  const { indicesName = "", $unknown } = (sparse.extra ?? {}) as {
-    indicesName?: string;
-    $unknown?: SparseTensorProto["$unknown"];
-  };
-  const proto = create(SparseTensorProtoSchema);
+function typeNamed(name: string): AttributeType {
+  return AttributeType[name as keyof typeof AttributeType];
+}
+
+/** `name` is that of an initializer; sparse tensors in attributes keep the one their file gave them. */
+function sparseProto(sparse: SparseTensor, name?: string): SparseTensorProto {
+  const proto = Object.assign(create(SparseTensorProtoSchema), sparse.extra);
   proto.dims = sparse.shape.map(BigInt);
   proto.values = tensorProto(sparse.values, name);
-  proto.indices = tensorProto(sparse.indices, indicesName);
-  if ($unknown) proto.$unknown = $unknown;
+  proto.indices = tensorProto(sparse.indices);
   return proto;
-}
-
-function valueProto(value: Value): ValueInfoProto {
-  const proto = create(ValueInfoProtoSchema);
-  const { type: exact, ...extra } = (value.extra ?? {}) as Partial<ValueInfoProto>;
-  Object.assign(proto, extra);
-  proto.name = value.name;
-  if (exact) proto.type = exact;
-  else if (value.type) proto.type = typeProto(value.type);
-  return proto;
-}
-
-function typeProto(type: Type): TypeProto {
-  switch (type.kind) {
-    case "tensor":
-    case "sparse": {
-      const shape = type.shape && {
-        dim: type.shape.map((dim) => ({
-          value:
-            typeof dim === "number"
-              ? { case: "dimValue" as const, value: BigInt(dim) }
-              : typeof dim === "string"
-                ? { case: "dimParam" as const, value: dim }
-                : { case: undefined },
-        })),
-      };
-      const value = { elemType: dtypes[type.dtype].code, ...(shape && { shape }) };
-      const kind = type.kind === "tensor" ? ("tensorType" as const) : ("sparseTensorType" as const);
-      return create(TypeProtoSchema, { value: { case: kind, value } });
-    }
-    case "sequence":
-      return create(TypeProtoSchema, { value: { case: "sequenceType", value: { elemType: typeProto(type.element) } } });
-    case "optional":
-      return create(TypeProtoSchema, { value: { case: "optionalType", value: { elemType: typeProto(type.element) } } });
-    case "map": {
-      const value = { keyType: dtypes[type.key].code, valueType: typeProto(type.value) };
-      return create(TypeProtoSchema, { value: { case: "mapType", value } });
-    }
-    default:
-      return create(TypeProtoSchema);
-  }
 }
 
 function functionProto(def: FunctionDef): FunctionProto {
-  const proto = create(FunctionProtoSchema);
-  Object.assign(proto, def.extra);
+  const { opsetImport, valueInfo = [], ...extra } = (def.extra ?? {}) as Partial<FunctionProto>;
+  const proto = Object.assign(create(FunctionProtoSchema), extra);
   proto.name = def.name;
   proto.domain = def.domain;
-  proto.overload = def.overload;
+  if (def.overload) proto.overload = def.overload;
   proto.input = [...def.inputs];
   proto.output = [...def.outputs];
   proto.attribute = [...def.attributes];
-  proto.attributeProto = attributeProtos(def.defaults);
-  proto.node = def.nodes.map(nodeProto);
-  proto.opsetImport = opsetProtos(def.opsets);
-  proto.valueInfo = [...def.declared.values()].map(valueProto);
+  proto.attributeProto = Object.entries(def.defaults).map(([name, value]) => attributeProto(name, value, inside));
+  proto.node = def.nodes.map((node) => nodeProto(node, inside));
+  proto.opsetImport = opsetProtos(def.opsets, opsetImport);
+  proto.valueInfo = [...[...def.declared.values()].map(valueProto), ...valueInfo];
   return proto;
 }
