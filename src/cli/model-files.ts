@@ -1,8 +1,6 @@
 import { realpathSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fail } from "../errors.ts";
-import type { Graph } from "../graph/graph.ts";
-import { save } from "../platform/node.ts";
 
 /**
  * Refuses an output path before any work is done: one of the inputs, a folder, or in a folder that does not exist.
@@ -25,10 +23,4 @@ export function checkOutput(output: string, inputs: readonly string[]): void {
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
     fail(output, `its folder ${folder} does not exist`, "Make it first");
   }
-}
-
-/** Writes a model: whole or not at all, and only if nothing was interrupted meanwhile. */
-export async function writeModel(graph: Graph, output: string, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  await save(graph, output);
 }
