@@ -1,145 +1,176 @@
-import { closeSync, fstatSync, openSync, readSync, realpathSync, statSync } from "node:fs";
-import { cpus } from "node:os";
-import { basename, dirname, isAbsolute, relative, resolve } from "node:path";
+import { availableParallelism } from "node:os";
 import type { InferenceSession } from "onnxruntime-node";
-import { fail, messageOf } from "../errors.ts";
-import { encodeOnnx, readOnnx, tensorLocations } from "../formats/onnx/index.ts";
-import type { ByteSource } from "../formats/source.ts";
-import type { Graph } from "../graph/graph.ts";
+import { didYouMean, fail, messageOf } from "../errors.ts";
+import { readOnnx } from "../formats/onnx/index.ts";
+import { memorySource } from "../formats/source.ts";
+import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
+import type { DType } from "../tensor/dtype.ts";
+import { type BorderTypes, isTypeRefusal, openCarrying } from "./carry.ts";
+import { type Placed, placeWeights } from "./node-place.ts";
+import { profileFolder } from "./node-profile.ts";
 import { openSession } from "./ort.ts";
-import type { Runtime } from "./runtime.ts";
+import type { Runtime, Session, SessionOptions } from "./runtime.ts";
 
-const handles = new FinalizationRegistry<number>((fd) => {
-  try {
-    closeSync(fd);
-  } catch {
-    // already closed
-  }
-});
-
-/**
- * A file as a source of bytes. It stays open, so a file replaced meanwhile is still read as it was, until the source
- * is garbage.
- *
- * @throws PareError if the file can't be opened or read
- */
-export function fileSource(path: string): ByteSource {
-  let fd: number;
-  try {
-    fd = openSync(path, "r");
-  } catch (error) {
-    return fail(path, `can't be opened (${messageOf(error)})`, "Check the path", error);
-  }
-  const stat = fstatSync(fd);
-  if (!stat.isFile()) {
-    closeSync(fd);
-    fail(path, "is not a file", "Give the path of a model file");
-  }
-  const source: ByteSource = {
-    name: path,
-    size: stat.size,
-    read(offset, length) {
-      if (offset < 0 || length < 0 || offset + length > stat.size) {
-        fail(path, `bytes ${offset} to ${offset + length} lie beyond its end at ${stat.size}`, "The file is cut short");
-      }
-      const out = new Uint8Array(length);
-      for (let done = 0; done < length; ) {
-        const got = readSync(fd, out, done, Math.min(length - done, 1 << 30), offset + done);
-        if (got === 0)
-          fail(path, `ended at byte ${offset + done} while being read`, "Something shortened it meanwhile");
-        done += got;
-      }
-      return out;
-    },
-  };
-  handles.register(source, fd);
-  return source;
-}
-
-/**
- * Opens a model file. Weights stay on disk until they are asked for.
- *
- * @param path an ONNX file; its external data is looked for in its folder and nowhere else
- * @throws PareError if the file is missing, damaged or not a model
- */
-export async function load(path: string): Promise<Graph> {
-  const source = fileSource(path);
-  const opened = new Map<string, ByteSource>();
-  return readOnnx(source, (location) => {
-    const known = opened.get(location);
-    if (known) return known;
-    const made = fileSource(externalPath(path, location));
-    opened.set(location, made);
-    return made;
-  });
-}
-
-/** The path of external data, refused if it leaves the model's folder (by "..", an absolute path or a symbolic link). */
-function externalPath(model: string, location: string): string {
-  const folder = realpathSync(dirname(model));
-  const outside = (path: string): boolean => {
-    const from = relative(folder, path);
-    return from === "" || from.startsWith("..") || isAbsolute(from);
-  };
-  const target = resolve(folder, location);
-  const refuse = (): never =>
-    fail(model, `external data '${location}' lies outside the model's folder`, "It was not opened");
-  if (isAbsolute(location) || location.includes("\0") || outside(target)) refuse();
-  if (!statSync(target, { throwIfNoEntry: false })) {
-    fail(model, `its external data '${location}' is missing`, "Put that file beside the model");
-  }
-  if (outside(realpathSync(target))) refuse();
-  return target;
-}
+export { nodeFiles } from "./node-data.ts";
+export { fileSource, load } from "./node-load.ts";
+export { type Memory, memory, resetPeakMemory } from "./node-memory.ts";
+export { type Saved, type SaveOptions, save } from "./node-save.ts";
 
 /** Choices for {@link runtime}. */
 export interface NodeRuntimeOptions {
-  /** Execution provider of onnxruntime-node; "cpu" by default. */
+  /** Execution provider: one of {@link providers}; "cpu" by default. */
   readonly provider?: string;
   /** Threads inside an operator; all cores by default. */
   readonly threads?: number;
 }
 
+type OrtNode = typeof import("onnxruntime-node");
+
+const providerHints: Readonly<Record<string, string>> = {
+  cuda: "It needs CUDA 12 and cuDNN 9, and onnxruntime-node installed with its install script on; or use 'cpu'",
+  tensorrt: "It needs TensorRT, and onnxruntime-node installed with its install script on; or use 'cpu'",
+  webgpu: "It needs a graphics processor with its driver (on Linux: Vulkan); or use 'cpu'",
+};
+
+/** Execution providers that {@link runtime} knows on this system. Those other than "cpu" may still lack their drivers. */
+export async function providers(): Promise<string[]> {
+  const ort = await import("onnxruntime-node");
+  return [...new Set([...ort.listSupportedBackends().map(({ name }) => name), "wasm"])];
+}
+
 /**
- * ONNX Runtime in Node (onnxruntime-node). A session of a graph whose weights still lie in a file has the runtime map
- * them from there: nothing is copied.
+ * ONNX Runtime in Node (onnxruntime-node; for the provider "wasm" onnxruntime-web, if installed). A session of a graph
+ * whose weights still lie in a file has the runtime map them from there: nothing is copied.
+ *
+ * @throws PareError where the provider is unknown or does not work here
  */
 export async function runtime(options: NodeRuntimeOptions = {}): Promise<Runtime> {
+  const { provider = "cpu", threads = availableParallelism() } = options;
+  if (!Number.isSafeInteger(threads) || threads < 1) fail("runtime", `threads must be a count, got ${threads}`);
+  if (provider === "wasm") return (await import("./web.ts")).runtime({ provider, threads });
   const ort = await import("onnxruntime-node");
-  const { provider = "cpu", threads = cpus().length } = options;
-  return {
+  const known = await providers();
+  if (!known.includes(provider)) {
+    const hint = didYouMean(provider, known) || `It offers ${known.join(", ")}`;
+    fail("runtime", `onnxruntime-node has no provider '${provider}' on this system`, hint);
+  }
+  const made: Runtime = {
     name: `onnxruntime-node ${ort.env.versions.node ?? ""}`.trim(),
     provider,
     threads,
-    async open(model, session = {}) {
-      const { bytes, folder } = model instanceof Uint8Array ? { bytes: model, folder: undefined } : skeleton(model);
-      const create: InferenceSession.SessionOptions = {
-        executionProviders: [provider],
-        intraOpNumThreads: session.threads ?? threads,
-        interOpNumThreads: 1,
-        graphOptimizationLevel: session.optimize ?? "all",
-        logSeverityLevel: 3,
-        ...(session.dims && { freeDimensionOverrides: session.dims }),
-        ...(folder && { extra: { session: { model_external_initializers_file_folder_path: folder } } }),
-      };
-      return openSession(ort, bytes, create);
-    },
+    open: (model, session = {}) => open(ort, model, session, { provider, threads }),
+  };
+  if (provider !== "cpu") await probe(made);
+  return made;
+}
+
+/** Opens a graph of one node: the only way to learn whether a provider finds its libraries and a device. */
+async function probe(made: Runtime): Promise<void> {
+  const value = (name: string) => ({ name, type: { kind: "tensor", dtype: "float32", shape: [1] } }) as const;
+  const graph = makeGraph({ nodes: [makeNode("Neg", ["x"], ["y"])], inputs: [value("x")], outputs: [value("y")] });
+  try {
+    await (await made.open(graph)).release();
+  } catch (error) {
+    const hint = providerHints[made.provider] ?? "Use 'cpu'";
+    fail("runtime", `the provider '${made.provider}' does not work here (${messageOf(error)})`, hint, error);
+  }
+}
+
+async function open(
+  ort: OrtNode,
+  model: Graph | Uint8Array,
+  session: SessionOptions,
+  defaults: { readonly provider: string; readonly threads: number },
+): Promise<Session> {
+  const settings: InferenceSession.SessionOptions = {
+    executionProviders: [defaults.provider],
+    intraOpNumThreads: session.threads ?? defaults.threads,
+    interOpNumThreads: 1,
+    graphOptimizationLevel: session.optimize ?? "all",
+    logSeverityLevel: 3,
+    ...(session.dims && { freeDimensionOverrides: session.dims }),
+  };
+  const opener = (graph: Graph): Promise<Session> => openPlaced(ort, placeWeights(graph), settings, session.profile);
+  const reveal = (graph: Graph): Promise<BorderTypes> => inferredTypes(placeWeights(graph), settings);
+  if (!(model instanceof Uint8Array)) return openCarrying(model, opener, reveal);
+  try {
+    return await openPlaced(ort, { bytes: model, data: [], remove() {} }, settings, session.profile);
+  } catch (error) {
+    if (!isTypeRefusal(error)) throw error;
+    return openCarrying(readOnnx(memorySource(model, "model")), opener, reveal);
+  }
+}
+
+async function openPlaced(
+  ort: OrtNode,
+  placed: Placed,
+  settings: InferenceSession.SessionOptions,
+  profile = false,
+): Promise<Session> {
+  const trace = profile ? profileFolder() : undefined;
+  try {
+    const create = {
+      ...withPlaces(settings, placed),
+      ...(trace && { enableProfiling: true, profileFilePrefix: trace.prefix }),
+    };
+    const released = (): void => {
+      placed.remove();
+      trace?.remove();
+    };
+    return await openSession(ort, placed.bytes, create, { released, ...(trace && { profile: trace.read }) });
+  } finally {
+    placed.remove();
+  }
+}
+
+function withPlaces(settings: InferenceSession.SessionOptions, placed: Placed): InferenceSession.SessionOptions {
+  const { folder, data } = placed;
+  return {
+    ...settings,
+    ...(folder && { extra: { session: { model_external_initializers_file_folder_path: folder } } }),
+    ...(data.length > 0 && { externalData: data }),
   };
 }
 
-/** The model's bytes without the weights that the runtime can map from one folder. */
-function skeleton(graph: Graph): { bytes: Uint8Array; folder?: string } {
-  const mapped = new Map<string, number>();
-  for (const weight of graph.weights.values()) {
-    const at = tensorLocations.get(weight);
-    if (at) mapped.set(dirname(at.source.name), (mapped.get(dirname(at.source.name)) ?? 0) + weight.byteLength);
+/** Element types without a name in onnxruntime-node, by their number there (ONNXTensorElementDataType, not ONNX's own). */
+const unnamedTypes: Readonly<Record<number, DType>> = {
+  14: "complex64",
+  15: "complex128",
+  16: "bfloat16",
+  17: "float8e4m3fn",
+  18: "float8e4m3fnuz",
+  19: "float8e5m2",
+  20: "float8e5m2fnuz",
+  23: "float4e2m1",
+  24: "uint2",
+  25: "int2",
+  26: "float8e8m0",
+};
+
+/**
+ * Inputs and outputs of the types that onnxruntime-node has no name for, as the runtime infers them. Its session throws
+ * at those; the binding underneath tells them.
+ */
+async function inferredTypes(placed: Placed, settings: InferenceSession.SessionOptions): Promise<BorderTypes> {
+  const { binding, initOrt } = await import("onnxruntime-node/dist/binding.js");
+  initOrt();
+  const session = new binding.InferenceSession();
+  try {
+    const { buffer, byteOffset, byteLength } = placed.bytes;
+    session.loadModel(buffer as ArrayBuffer, byteOffset, byteLength, withPlaces(settings, placed));
+  } catch (error) {
+    return fail("ONNX Runtime", `refuses the model: ${messageOf(error).trim()}`, undefined, error);
+  } finally {
+    placed.remove();
   }
-  const [folder] = [...mapped].sort((a, b) => b[1] - a[1])[0] ?? [];
-  if (folder === undefined) return { bytes: encodeOnnx(graph) };
-  const bytes = encodeOnnx(graph, (_, weight) => {
-    const at = tensorLocations.get(weight);
-    if (!at || dirname(at.source.name) !== folder) return undefined;
-    return { location: basename(at.source.name), offset: at.offset };
-  });
-  return { bytes, folder: resolve(folder) };
+  try {
+    const border = [...session.inputMetadata, ...session.outputMetadata];
+    const typed = border.flatMap(({ name, isTensor, type }) => {
+      const dtype = isTensor ? unnamedTypes[type] : undefined;
+      return dtype ? [[name, dtype] as const] : [];
+    });
+    return new Map(typed);
+  } finally {
+    session.dispose();
+  }
 }

@@ -1,0 +1,202 @@
+import { createHash, randomBytes } from "node:crypto";
+import { realpathSync, statSync } from "node:fs";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { fail, messageOf, PareError } from "../errors.ts";
+import { onnxSize, planExternal, tensorLocations, writeOnnx } from "../formats/onnx/index.ts";
+import type { Graph } from "../graph/graph.ts";
+import { currentPath, externalSources } from "./node-load.ts";
+
+/** Choices for {@link save}. */
+export interface SaveOptions {
+  /**
+   * Whether weights go into a file beside the model. "auto": where the model they come from has them outside, and where
+   * the model would pass 1.9 GB, near the 2 GiB that one ONNX file can hold.
+   */
+  readonly external?: "auto" | boolean;
+  /** Aborted: the save stops, leaves nothing behind and throws the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** What {@link save} wrote. */
+export interface Saved {
+  readonly path: string;
+  /** Bytes of all files together. */
+  readonly bytes: number;
+  /** The file of external data, where there is one. */
+  readonly external?: string;
+}
+
+const autoBytes = 1.9e9;
+
+/**
+ * Writes a graph as an ONNX file. The file appears whole or not at all: it is written under a temporary name in the same
+ * folder, flushed to disk and renamed. External data goes first, into a file named by its content
+ * ("model.onnx.3fa94c21b0de.data"), so that a model already there keeps the data it refers to until it is replaced.
+ * Weights are streamed: memory stays at a few chunks of 16 MiB.
+ *
+ * @throws PareError where the folder or the disk refuses, or where the graph's weights are still read from `path`
+ */
+export async function save(graph: Graph, path: string, options: SaveOptions = {}): Promise<Saved> {
+  const target = targetOf(path);
+  refuseOwnSource(graph, target, path);
+  const { external = "auto", signal } = options;
+  const files = new Transaction(dirname(target), signal);
+  try {
+    const outside = external === "auto" ? wantsExternal(graph) : external;
+    const saved = outside ? await saveExternal(graph, target, files) : await saveWhole(graph, target, files);
+    return { ...saved, path };
+  } catch (error) {
+    await files.rollback();
+    if (signal?.aborted || error instanceof PareError) throw error;
+    return fail(path, `can't be written (${messageOf(error)})`, hintFor(error), error);
+  }
+}
+
+function hintFor(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException).code ?? "";
+  if (["ENOSPC", "EDQUOT"].includes(code)) return "The disk is full: make room, or choose another folder";
+  if (["EACCES", "EPERM", "EROFS"].includes(code)) return "Choose a folder that you may write to";
+  return code === "ENOENT" ? "Make its folder first" : "Check the path";
+}
+
+/** The file to replace: `path`, or where it leads if it is a link. */
+function targetOf(path: string): string {
+  const there = statSync(path, { throwIfNoEntry: false });
+  if (there && !there.isFile()) fail(path, "is not a file", "Give the path of the model file to write");
+  return there ? realpathSync(path) : resolve(path);
+}
+
+function refuseOwnSource(graph: Graph, target: string, path: string): void {
+  const sources = new Set([...graph.weights.values()].flatMap((weight) => tensorLocations.get(weight)?.source ?? []));
+  for (const source of sources) {
+    if (currentPath(source) === target) {
+      fail(path, "the model's weights are still read from this file", "Write to another file");
+    }
+  }
+}
+
+function wantsExternal(graph: Graph): boolean {
+  for (const weight of graph.weights.values()) {
+    const at = tensorLocations.get(weight);
+    if (at && externalSources.has(at.source)) return true;
+  }
+  return onnxSize(graph) > autoBytes;
+}
+
+async function saveWhole(graph: Graph, target: string, files: Transaction): Promise<Omit<Saved, "path">> {
+  const model = await files.write(writeOnnx(graph));
+  await files.commit(model.temporary, target);
+  return { bytes: model.bytes };
+}
+
+async function saveExternal(graph: Graph, target: string, files: Transaction): Promise<Omit<Saved, "path">> {
+  const hash = createHash("sha256");
+  const data = await files.write(tapped(planExternal(graph, "").chunks(), (chunk) => hash.update(chunk)));
+  if (data.bytes === 0) {
+    await files.discard(data.temporary);
+    return saveWhole(graph, target, files);
+  }
+  const location = `${basename(target)}.${hash.digest("hex").slice(0, 12)}.data`;
+  const model = await files.write(writeOnnx(graph, planExternal(graph, location).placed));
+  const external = join(dirname(target), location);
+  await files.commit(data.temporary, external);
+  await files.commit(model.temporary, target);
+  return { bytes: data.bytes + model.bytes, external };
+}
+
+/** Bytes gathered before each write. */
+const batchBytes = 1 << 20;
+
+/** Files written under temporary names and renamed when complete; what was not committed can be taken back. */
+class Transaction {
+  private readonly temporaries = new Set<string>();
+  private readonly created = new Set<string>();
+  private readonly folder: string;
+  private readonly signal: AbortSignal | undefined;
+
+  constructor(folder: string, signal: AbortSignal | undefined) {
+    this.folder = folder;
+    this.signal = signal;
+  }
+
+  /** Streams bytes into a new temporary file, and to disk. */
+  async write(chunks: Iterable<Uint8Array>): Promise<{ temporary: string; bytes: number }> {
+    const temporary = join(this.folder, `.pare-${randomBytes(6).toString("hex")}.tmp`);
+    const file = await open(temporary, "wx");
+    this.temporaries.add(temporary);
+    let bytes = 0;
+    try {
+      for (const batch of batches(chunks)) {
+        this.signal?.throwIfAborted();
+        bytes += await writeAll(file, batch);
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    return { temporary, bytes };
+  }
+
+  /** Gives a temporary file its name, replacing what is there. */
+  async commit(temporary: string, name: string): Promise<void> {
+    this.signal?.throwIfAborted();
+    if (!statSync(name, { throwIfNoEntry: false })) this.created.add(name);
+    await rename(temporary, name);
+    this.temporaries.delete(temporary);
+    await syncFolder(this.folder);
+  }
+
+  async discard(temporary: string): Promise<void> {
+    await rm(temporary, { force: true });
+    this.temporaries.delete(temporary);
+  }
+
+  /** Removes everything this transaction has added to the folder. */
+  async rollback(): Promise<void> {
+    for (const path of [...this.temporaries, ...this.created]) await rm(path, { force: true });
+  }
+}
+
+function* tapped<T>(items: Iterable<T>, see: (item: T) => void): Generator<T> {
+  for (const item of items) {
+    see(item);
+    yield item;
+  }
+}
+
+function* batches(chunks: Iterable<Uint8Array>): Generator<Uint8Array[]> {
+  let batch: Uint8Array[] = [];
+  let bytes = 0;
+  for (const chunk of chunks) {
+    batch.push(chunk);
+    bytes += chunk.length;
+    if (bytes < batchBytes) continue;
+    yield batch;
+    batch = [];
+    bytes = 0;
+  }
+  if (batch.length > 0) yield batch;
+}
+
+async function writeAll(file: FileHandle, batch: readonly Uint8Array[]): Promise<number> {
+  let total = 0;
+  for (const chunk of batch) total += chunk.length;
+  const { bytesWritten } = await file.writev(batch as Uint8Array<ArrayBuffer>[]);
+  if (bytesWritten === total) return total;
+  // a short write: the rest goes piece by piece
+  let skip = bytesWritten;
+  for (const chunk of batch) {
+    let from = Math.min(skip, chunk.length);
+    skip -= from;
+    while (from < chunk.length) from += (await file.write(chunk, from)).bytesWritten;
+  }
+  return total;
+}
+
+/** A rename is on disk once its folder is; systems that can't sync a folder order it themselves. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, "r").catch(() => undefined);
+  await handle?.sync().catch(() => undefined);
+  await handle?.close();
+}
