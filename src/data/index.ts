@@ -1,0 +1,112 @@
+import { fail } from "../errors.ts";
+import { toFloat32 } from "../tensor/tensor.ts";
+import { arrays } from "./arrays.ts";
+import { cifarBinary, cifarPython } from "./cifar.ts";
+import type { Batch, Dataset } from "./dataset.ts";
+import { type Files, fileOpener } from "./files.ts";
+import { idx } from "./idx.ts";
+import { imageFolder } from "./image-folder.ts";
+import { userModule } from "./module.ts";
+import type { DataSource, DatasetKind, DatasetOptions } from "./source.ts";
+import { tabular } from "./tabular.ts";
+import { tokens } from "./tokens.ts";
+
+/** Every kind of dataset; the first that detects itself opens the source. */
+export const datasetKinds: readonly DatasetKind[] = [
+  userModule,
+  idx,
+  cifarBinary,
+  cifarPython,
+  tokens,
+  arrays,
+  imageFolder,
+  tabular,
+];
+
+/**
+ * Opens a dataset by path, its kind detected from content. `path#test` keeps the split "test" only.
+ *
+ * @throws PareError where there is nothing, no kind fits, the data is damaged or empty, or does not fit the model
+ */
+export async function openDataset(path: string, files: Files, options: DatasetOptions): Promise<Dataset> {
+  const hash = path.lastIndexOf("#");
+  const [place, split] = hash < 0 ? [path, undefined] : [path.slice(0, hash), path.slice(hash + 1)];
+  const source = await lookAt(place.replace(/(?<=.)\/+$/, ""), files, options);
+  for (const kind of datasetKinds) {
+    if (await kind.detect(source)) {
+      const dataset = await kind.open(source);
+      return watched(split === undefined ? dataset : onlySplit(dataset, split), options);
+    }
+  }
+  const known = datasetKinds.map(({ summary }) => summary).join("; ");
+  return fail(path, "holds no data of a known kind", `Known are: ${known}`);
+}
+
+async function lookAt(path: string, files: Files, options: DatasetOptions): Promise<DataSource> {
+  const stat = await files.stat(path);
+  if (!stat) return fail(path, "there is no such file or folder", "Check the path of --data");
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  const entries = stat.kind === "folder" ? await files.list(path) : [{ name, ...stat }];
+  return { path, kind: stat.kind, entries, files, open: fileOpener(files), options };
+}
+
+/** The dataset with one split alone. */
+function onlySplit(dataset: Dataset, split: string): Dataset {
+  if (!dataset.splits.includes(split)) {
+    const known = dataset.splits.map((name) => `'${name}'`).join(", ");
+    fail(dataset.name, `it has no split '${split}'`, `It has ${known}`);
+  }
+  const check = (wanted: string | undefined): string =>
+    wanted === undefined || wanted === split
+      ? split
+      : fail(dataset.name, `its split '${wanted}' was not chosen`, `Only '${split}' was`);
+  return {
+    ...dataset,
+    name: `${dataset.name}#${split}`,
+    splits: [split],
+    size: (wanted) => dataset.size(check(wanted)),
+    batches: (options) => dataset.batches({ ...options, split: check(options.split) }),
+  };
+}
+
+/** Refuses values that are not finite, and says once when the values look as if normalization was forgotten. */
+function watched(dataset: Dataset, options: DatasetOptions): Dataset {
+  let first = true;
+  return {
+    ...dataset,
+    async *batches(wanted) {
+      for await (const batch of dataset.batches(wanted)) {
+        const largest = largestMagnitude(batch, dataset.name);
+        if (first && largest > 30 && options.preprocess?.scale === undefined) {
+          options.log?.(
+            `${dataset.name}: values reach ${Number(largest.toPrecision(3))}, most networks expect about -3..3. ` +
+              "If the model does, give scale, mean and std in <model>.pare.yaml.",
+          );
+        }
+        first = false;
+        yield batch;
+      }
+    },
+  };
+}
+
+function largestMagnitude(batch: Batch, who: string): number {
+  let largest = 0;
+  for (const [name, input] of Object.entries(batch.inputs)) {
+    if (input.dtype !== "float32" && input.dtype !== "float16") continue;
+    for (const value of toFloat32(input)) {
+      const magnitude = Math.abs(value);
+      if (magnitude > largest) largest = magnitude;
+      else if (Number.isNaN(value)) fail(who, `a sample for input '${name}' holds NaN`, "Remove or mend that sample");
+    }
+  }
+  if (largest === Number.POSITIVE_INFINITY) fail(who, "a sample holds infinity", "Remove or mend that sample");
+  return largest;
+}
+
+export * from "./dataset.ts";
+export * from "./files.ts";
+export * from "./preprocess.ts";
+export { evaluationSplit } from "./samples.ts";
+export * from "./sidecar.ts";
+export type { DatasetKind, DatasetOptions } from "./source.ts";

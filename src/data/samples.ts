@@ -1,0 +1,71 @@
+import { fail } from "../errors.ts";
+import { random } from "../random.ts";
+import type { Batch, BatchOptions, Dataset } from "./dataset.ts";
+
+/** The samples of one split, in random access. */
+export interface Samples {
+  readonly count: number;
+  /** The samples at these places, in this order. */
+  read(indices: readonly number[]): Promise<Batch>;
+}
+
+/** A dataset over splits with random access: batching, limits and shuffling are the same for every kind. */
+export function datasetOf(name: string, splits: ReadonlyMap<string, Samples>, classes?: readonly string[]): Dataset {
+  const names = [...splits.keys()];
+  const pick = (split = names[0]!): Samples =>
+    splits.get(split) ?? fail(name, `it has no split '${split}'`, `It has ${names.map((n) => `'${n}'`).join(", ")}`);
+  for (const [split, { count }] of splits) if (count === 0) fail(name, `its split '${split}' has no samples`);
+  return {
+    name,
+    splits: names,
+    size: (split) => pick(split).count,
+    ...(classes && { classes }),
+    async *batches(options) {
+      const samples = pick(options.split);
+      for (const indices of batchIndices(samples.count, options)) yield await samples.read(indices);
+    },
+  };
+}
+
+/**
+ * Which samples each batch holds. Shuffled by `seed` (the same for the same seed and count), then `skip`, then `limit`.
+ *
+ * @throws PareError where `batch` is not a positive integer
+ */
+export function* batchIndices(count: number, options: BatchOptions): Generator<number[]> {
+  const { batch, skip = 0, limit = count, seed } = options;
+  if (!Number.isInteger(batch) || batch < 1) fail("dataset", `the batch size must be a positive integer, got ${batch}`);
+  const order = seed === undefined ? undefined : random(seed).shuffle(Uint32Array.from({ length: count }, (_, i) => i));
+  const end = Math.min(count, skip + limit);
+  for (let from = skip; from < end; from += batch) {
+    const size = Math.min(batch, end - from);
+    yield Array.from({ length: size }, (_, i) => order?.[from + i] ?? from + i);
+  }
+}
+
+/**
+ * The split to judge a model on: "test", else "val", else the default one. Calibration and training use the default.
+ */
+export function evaluationSplit(dataset: Dataset): string {
+  return ["test", "val"].find((split) => dataset.splits.includes(split)) ?? dataset.splits[0]!;
+}
+
+const splitNames: readonly (readonly [pattern: RegExp, split: string])[] = [
+  [/(^|[^a-z])(train|training|trn|data_batch|data)([^a-z]|$)/i, "train"],
+  [/(^|[^a-z])(val|valid|validation|dev)([^a-z]|$)/i, "val"],
+  [/(^|[^a-z])(test|testing|t10k|tst|test_batch)([^a-z]|$)/i, "test"],
+];
+
+/** The split that a file's or folder's name tells, if it does: "train", "val" or "test". */
+export function splitOfName(name: string): string | undefined {
+  return splitNames.find(([pattern]) => pattern.test(name))?.[1];
+}
+
+/** Splits in the order train, val, test, then others by name: the first is the default. */
+export function sortSplits<T>(splits: ReadonlyMap<string, T>): Map<string, T> {
+  const rank = (split: string): number => {
+    const at = ["train", "val", "test"].indexOf(split);
+    return at < 0 ? 3 : at;
+  };
+  return new Map([...splits].sort(([a], [b]) => rank(a) - rank(b) || (a < b ? -1 : 1)));
+}
