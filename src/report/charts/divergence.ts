@@ -1,0 +1,97 @@
+import { significant } from "../format.ts";
+import type { Markup } from "../markup.ts";
+import { type Canvas, modelColour, responsive } from "./canvas.ts";
+
+/** Signal to noise of one model's values against the original's, in order of execution. */
+export interface DivergenceLine {
+  readonly model: string;
+  /** Index of the model in the report, for its colour. */
+  readonly index: number;
+  /** Decibels; not finite where the values are equal. */
+  readonly values: readonly { readonly node: string; readonly sqnr: number }[];
+  readonly firstBad?: string;
+}
+
+/** How the error grows along the network: one line a model, the first bad node marked. */
+export function divergenceChart(
+  canvas: Canvas,
+  lines: readonly DivergenceLine[],
+  short: (name: string) => string,
+): Markup {
+  const { plot } = canvas;
+  const finite = lines.flatMap(({ values }) => values.map(({ sqnr }) => sqnr).filter(Number.isFinite));
+  const top = Math.max(...finite, 30);
+  const low = Math.min(...finite, 0);
+  return responsive(({ width, narrow }) => {
+    const marks = lines.flatMap(({ model, index, values, firstBad }) => {
+      const points = values.map(({ node, sqnr }, i) => ({
+        i: i + 1,
+        node,
+        sqnr: Number.isFinite(sqnr) ? sqnr : top,
+        title: `${node}\n${model}: ${Number.isFinite(sqnr) ? `${significant(sqnr)} dB` : "no difference"}`,
+      }));
+      const bad = points.filter(({ node }) => node === firstBad).slice(0, 1);
+      const right = (bad[0]?.i ?? 0) > points.length / 2;
+      return [
+        plot.line(points, { x: "i", y: "sqnr", stroke: modelColour(index), strokeWidth: 1.75 }),
+        plot.dot(points, {
+          x: "i",
+          y: "sqnr",
+          r: points.length > 80 ? 1.5 : 2.5,
+          fill: modelColour(index),
+          title: "title",
+        }),
+        plot.dot(bad, { x: "i", y: "sqnr", r: 7, stroke: "var(--bad)", strokeWidth: 2 }),
+        plot.text(bad, {
+          x: "i",
+          y: "sqnr",
+          text: ({ node }: { node: string }) => `first bad: ${short(node)}`,
+          textAnchor: right ? "end" : "start",
+          dx: right ? -11 : 11,
+          dy: -10,
+          fill: "var(--bad)",
+        }),
+        lines.length === 1
+          ? null
+          : plot.text(points.slice(-1), {
+              x: "i",
+              y: "sqnr",
+              text: () => model,
+              textAnchor: "end",
+              dy: -11,
+              fill: modelColour(index),
+            }),
+      ];
+    });
+    return canvas.svg("Signal to noise of the values inside the network, in order of execution", {
+      width,
+      height: narrow ? 260 : 300,
+      marginTop: 30,
+      marginLeft: 40,
+      marginRight: 16,
+      marginBottom: 40,
+      x: {
+        label: "value, in order of execution",
+        labelArrow: "none",
+        ticks: narrow ? 4 : 8,
+        tickFormat: (x: number) => (Number.isInteger(x) ? String(x) : ""),
+      },
+      y: { label: "signal to noise, dB (up is better)", labelArrow: "none", domain: [low, top * 1.08], ticks: 5 },
+      marks: [
+        plot.gridY({ stroke: "var(--line)", strokeOpacity: 1, ticks: 5 }),
+        plot.ruleY([20], { stroke: "var(--muted)", strokeDasharray: "5 4" }),
+        plot.text([20], {
+          y: (y: number) => y,
+          text: () => "20 dB: noise is 1 % of the signal's energy",
+          frameAnchor: "left",
+          textAnchor: "start",
+          dx: 4,
+          dy: 9,
+          fill: "var(--muted)",
+          fontSize: 11,
+        }),
+        ...marks,
+      ],
+    });
+  });
+}

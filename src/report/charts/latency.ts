@@ -1,0 +1,97 @@
+import { milliseconds } from "../format.ts";
+import type { Markup } from "../markup.ts";
+import { type Canvas, modelColour, responsive } from "./canvas.ts";
+
+/** Times of one model, milliseconds. */
+export interface LatencyRow {
+  readonly model: string;
+  readonly median: number;
+  readonly quartiles: readonly [low: number, high: number];
+  /** Single runs, where they were kept. */
+  readonly times: readonly number[];
+}
+
+const rowHeight = 66;
+const nameHeight = 20;
+
+/** Distribution of latency: a dot a run, the middle half as a band, the median as a line; one row a model. */
+export function latencyChart(canvas: Canvas, rows: readonly LatencyRow[]): Markup {
+  const { plot } = canvas;
+  const limit = axisEnd(rows);
+  const keyed = rows.map((row, i) => ({
+    ...row,
+    key: String(i),
+    low: row.quartiles[0],
+    high: row.quartiles[1],
+    text: milliseconds(row.median),
+  }));
+  return responsive(({ width, narrow }) =>
+    canvas.svg("Distribution of the time of one inference, one row a model", {
+      width,
+      height: rows.length * rowHeight + 44,
+      marginTop: 2,
+      marginLeft: 8,
+      marginRight: narrow ? 20 : 30,
+      marginBottom: 40,
+      x: {
+        label: "time of one inference",
+        labelArrow: "none",
+        domain: [0, limit],
+        ticks: narrow ? 4 : 8,
+        tickFormat: (x: number) => milliseconds(x),
+      },
+      y: { axis: null, domain: keyed.map(({ key }) => key), padding: 0 },
+      marks: [
+        plot.gridX({ stroke: "var(--line)", strokeOpacity: 1, ticks: narrow ? 4 : 8 }),
+        ...keyed.flatMap((row, i) => [
+          plot.dot(
+            row.times.filter((time) => time <= limit),
+            {
+              x: (time: number) => time,
+              y: () => row.key,
+              r: 2,
+              fill: modelColour(i),
+              fillOpacity: 0.35,
+              dy: 8,
+            },
+          ),
+          plot.barX([row], {
+            x1: "low",
+            x2: "high",
+            y: "key",
+            fill: modelColour(i),
+            fillOpacity: 0.55,
+            insetTop: nameHeight + 8,
+            insetBottom: 10,
+          }),
+          plot.tickX([row], {
+            x: "median",
+            y: "key",
+            stroke: "var(--ink)",
+            strokeWidth: 2,
+            insetTop: nameHeight + 2,
+            insetBottom: 4,
+          }),
+          plot.text([row], { x: "median", y: "key", text: "text", dy: -14, fontWeight: 600 }),
+          plot.text([row], {
+            y: "key",
+            text: "model",
+            frameAnchor: "left",
+            textAnchor: "start",
+            dy: nameHeight / 2 - rowHeight / 2,
+          }),
+        ]),
+        plot.ruleX([0], { stroke: "var(--muted)" }),
+      ],
+    }),
+  );
+}
+
+/** Where the axis ends: slow outliers, a run in a hundred, may lie beyond it. */
+export function axisEnd(rows: readonly LatencyRow[]): number {
+  const ends = rows.map(({ times, quartiles }) => {
+    const sorted = times.toSorted((a, b) => a - b);
+    return Math.max(quartiles[1] * 1.1, sorted[Math.ceil(sorted.length * 0.99) - 1] ?? 0);
+  });
+  return Math.max(...ends, 1e-6) * 1.02;
+}

@@ -1,0 +1,144 @@
+import { bytes as showBytes, significant } from "../format.ts";
+import type { Markup } from "../markup.ts";
+import { type Canvas, responsive, type Size } from "./canvas.ts";
+import { placeLabels } from "./labels.ts";
+
+/** A model or a plan: how large it is and what it lost. */
+export interface Point {
+  readonly name: string;
+  readonly bytes: number;
+  /** Loss against the original, in the axis's unit; negative is a gain. */
+  readonly loss: number;
+  readonly kind: "original" | "chosen" | "other" | "over";
+  readonly title: string;
+}
+
+/** The vertical axis and its limit. */
+export interface ScatterOptions {
+  readonly axis: string;
+  /** "points" or "%". */
+  readonly unit: string;
+  /** Largest loss allowed. */
+  readonly budget?: number;
+}
+
+const colours = {
+  original: "var(--model-0)",
+  chosen: "var(--model-1)",
+  other: "var(--muted)",
+  over: "var(--bad)",
+} as const;
+const symbols = { original: "square", chosen: "star", other: "circle", over: "times" } as const;
+
+/** Points that no other point beats in both size and loss, smallest first. */
+export function paretoFront(points: readonly Point[]): Point[] {
+  const front: Point[] = [];
+  for (const point of points.toSorted((a, b) => a.bytes - b.bytes || a.loss - b.loss)) {
+    if (front.length === 0 || point.loss < front.at(-1)!.loss) front.push(point);
+  }
+  return front;
+}
+
+/** Loss against bytes, better upwards and to the left, with the Pareto front and the budget. */
+export function scatter(canvas: Canvas, points: readonly Point[], options: ScatterOptions): Markup {
+  return responsive((size) => draw(canvas, points, options, size));
+}
+
+function draw(canvas: Canvas, points: readonly Point[], options: ScatterOptions, { width, narrow }: Size): Markup {
+  const { plot } = canvas;
+  const { budget, unit } = options;
+  const height = narrow ? 300 : 360;
+  const margin = { marginTop: 34, marginRight: 16, marginBottom: 42, marginLeft: 52 };
+  const [best, worst] = lossDomain(points, budget);
+  const largest = Math.max(...points.map((point) => point.bytes)) * 1.06;
+  const toX = (x: number): number =>
+    margin.marginLeft + (x / largest) * (width - margin.marginLeft - margin.marginRight);
+  const toY = (y: number): number =>
+    margin.marginTop + ((y - best) / (worst - best)) * (height - margin.marginTop - margin.marginBottom);
+  const shown = points.map((point) => {
+    const off = point.loss > worst;
+    return {
+      ...point,
+      off,
+      y: off ? worst : point.loss,
+      label: off ? `${point.name} ↓ ${significant(point.loss)} ${unit}` : point.name,
+    };
+  });
+  const order = { original: 1, chosen: 0, other: 2, over: 3 };
+  const labels = placeLabels(
+    shown
+      .toSorted((a, b) => order[a.kind] - order[b.kind])
+      .map((point) => ({
+        x: toX(point.bytes),
+        y: toY(point.y),
+        text: point.label,
+        at: [point.bytes, point.y] as const,
+      })),
+    { left: margin.marginLeft, right: width, top: margin.marginTop - 8, bottom: height - margin.marginBottom + 4 },
+  );
+  return canvas.svg(`${options.axis} against bytes`, {
+    width,
+    height,
+    ...margin,
+    x: {
+      label: "size of the file",
+      labelArrow: "none",
+      domain: [0, largest],
+      ticks: narrow ? 3 : 6,
+      tickFormat: (x: number) => showBytes(x),
+    },
+    y: {
+      label: `${options.axis}, ${unit} (0 is the original; up is better)`,
+      labelArrow: "none",
+      domain: [worst, best],
+      ticks: 5,
+    },
+    marks: [
+      plot.gridY({ stroke: "var(--line)", strokeOpacity: 1, ticks: 5 }),
+      plot.ruleY([0], { stroke: "var(--muted)" }),
+      budget === undefined ? null : plot.ruleY([budget], { stroke: "var(--bad)", strokeDasharray: "5 4" }),
+      budget === undefined
+        ? null
+        : plot.text([budget], {
+            y: (y: number) => y,
+            text: () => `budget: ${significant(budget)} ${unit}`,
+            frameAnchor: "right",
+            dy: 9,
+            fill: "var(--bad)",
+          }),
+      plot.line(paretoFront(shown.filter(({ off }) => !off)), {
+        x: "bytes",
+        y: "loss",
+        curve: "step-after",
+        stroke: "var(--model-1)",
+        strokeOpacity: 0.55,
+      }),
+      ...(["other", "over", "original", "chosen"] as const).map((kind) =>
+        plot.dot(
+          shown.filter((point) => point.kind === kind),
+          {
+            x: "bytes",
+            y: "y",
+            title: "title",
+            symbol: symbols[kind],
+            r: kind === "chosen" ? 7 : 5,
+            ...(kind === "over" ? { stroke: colours[kind], strokeWidth: 2 } : { fill: colours[kind] }),
+          },
+        ),
+      ),
+      ...labels.map(({ at, text, dx, dy, textAnchor }) =>
+        plot.text([at], { x: "0", y: "1", text: () => text, dx, dy, textAnchor }),
+      ),
+    ],
+  });
+}
+
+/** Losses shown: all of them up to four budgets; what is worse stands at the edge with its number. */
+function lossDomain(points: readonly Point[], budget: number | undefined): readonly [best: number, worst: number] {
+  const losses = points.map(({ loss }) => loss);
+  const limit = budget ? budget * 4 : Number.POSITIVE_INFINITY;
+  const worst = Math.min(Math.max(...losses, budget ?? 0), Math.max(limit, 0));
+  const best = Math.min(...losses, 0);
+  const pad = (worst - best || 1) * 0.12;
+  return [best - pad, worst + pad];
+}

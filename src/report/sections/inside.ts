@@ -1,0 +1,78 @@
+import { divergenceChart } from "../charts/divergence.ts";
+import { channelRanges, histogram } from "../charts/histogram.ts";
+import { latencyChart } from "../charts/latency.ts";
+import { milliseconds, shorten, significant } from "../format.ts";
+import { html } from "../markup.ts";
+import { figure, modelKey, name, number, type SectionMaker, table } from "./parts.ts";
+
+/** Distribution of the latency of every model that was timed. */
+export const latency: SectionMaker = ({ models, comparisons }, canvas) => {
+  const timed = models.flatMap(({ name: model, latency, times = [] }) =>
+    latency ? [{ model: shorten(model, 44), median: latency.median, quartiles: latency.quartiles, times }] : [],
+  );
+  if (timed.length === 0) return undefined;
+  const dots = timed.some(({ times }) => times.length > 0)
+    ? " A dot is a run; runs slower than 99 in 100 are not shown."
+    : "";
+  const caption = `Time of one inference: the line is the median, the band the middle half of the runs.${dots}`;
+  const slower = comparisons.flatMap(({ model, slower }) =>
+    slower.map(({ node, op, before, after }) => [
+      name(node, 36),
+      op,
+      name(models[model]?.name ?? "", 24),
+      number(milliseconds(before)),
+      number(milliseconds(after)),
+    ]),
+  );
+  const columns = [
+    { title: "Layer" },
+    { title: "Operator" },
+    { title: "Model" },
+    { title: "Before", numeric: true },
+    { title: "After", numeric: true },
+  ];
+  return {
+    id: "latency",
+    title: "Latency",
+    body: html`${figure(latencyChart(canvas, timed), caption)}${slower.length > 0 && table("Kernels that became slower", columns, slower)}`,
+  };
+};
+
+/** How far the values inside the network moved. */
+export const divergence: SectionMaker = ({ models, comparisons }, canvas) => {
+  const lines = comparisons
+    .filter((comparison) => comparison.divergence.length > 1)
+    .map(({ model, divergence, firstBad }) => ({
+      model: models[model]?.name ?? "",
+      index: model,
+      values: divergence,
+      ...(firstBad === undefined ? {} : { firstBad }),
+    }));
+  if (lines.length === 0) return undefined;
+  const chart = divergenceChart(canvas, lines.slice(0, 4), (text) => shorten(text, 30));
+  const bad = lines.filter((line) => line.firstBad !== undefined);
+  const caption = html`Signal to noise of what each layer hands on, against the original's on the same samples.${bad.map(
+    ({ model, firstBad }) => html` The error of ${name(model, 28)} first jumps at ${name(firstBad ?? "")}.`,
+  )}`;
+  return { id: "divergence", title: "Where the error comes from", body: figure(chart, caption) };
+};
+
+/** Histograms and channel ranges of the weights that moved most. */
+export const weights: SectionMaker = ({ weights: moved, models }, canvas) => {
+  if (moved.length === 0) return undefined;
+  const items = moved.map(({ layer, weight, before, after, channels, sqnr }) => {
+    const what = `Weights of ${shorten(layer, 60)}`;
+    return html`<figure class="small">
+<figcaption>${name(layer, 34)}<small>${name(weight, 34)}${sqnr !== undefined && html` · ${Number.isFinite(sqnr) ? number(`${significant(sqnr)} dB`) : "unchanged"}`}</small></figcaption>
+${histogram(canvas, `${what}: histogram`, before, after)}
+${channels && channels.length > 1 && channelRanges(canvas, `${what}: range of every output channel`, channels)}
+</figure>`;
+  });
+  const names = moved.some(({ after }) => after) ? [models[0]?.name ?? "before", models.at(-1)?.name ?? "after"] : [];
+  return {
+    id: "weights",
+    title: "Weights that moved most",
+    body: html`<p>Lowest signal to noise first. Channels whose ranges lie far apart are what a single scale serves badly.</p>
+${names.length > 0 && modelKey(names)}<div class="grid">${items}</div>`,
+  };
+};

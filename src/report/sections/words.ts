@@ -1,0 +1,97 @@
+import { bytes, joules, metricDifference, metricValue, milliseconds, significant, times } from "../format.ts";
+import type { ComparisonReport, ModelReport, Report, ScoreDifference, VerdictReport } from "../report.ts";
+import { number } from "./parts.ts";
+
+/** Interval of a metric: "91.2 to 92.3 %". */
+export function intervalText(interval: readonly [low: number, high: number], unit?: string): string {
+  const [low, high] = interval;
+  return unit === "%"
+    ? number(`${(low * 100).toFixed(2)} to ${(high * 100).toFixed(2)} %`)
+    : number(`${significant(low, 4)} to ${metricValue(high, unit)}`);
+}
+
+/** Interval of a difference: "-0.51 to +0.09 points". */
+export function differenceInterval(interval: readonly [low: number, high: number], unit?: string): string {
+  const [low, high] = interval.map((x) => metricDifference(x, unit)) as [string, string];
+  return number(unit === "%" ? `${low.replace(" points", "")} to ${high}` : `${low} to ${high}`);
+}
+
+/** How the size changed: "3.91× smaller". */
+export function sizeChange(ratio: number): string {
+  if (ratio < 0.995) return `${times(1 / ratio)} smaller`;
+  return ratio > 1.005 ? `${times(ratio)} larger` : "same size";
+}
+
+/** How the speed changed, as far as the interval tells: "1.82× faster". */
+export function speedChange({ latencyRatio: ratio, latencyInterval: interval }: ComparisonReport): string | undefined {
+  if (ratio === undefined) return undefined;
+  if (interval && interval[0] <= 1 && interval[1] >= 1) return "no change of speed that the runs could show";
+  if (ratio < 1) return `${times(1 / ratio)} faster`;
+  return ratio > 1 ? `${times(ratio)} slower` : "same speed";
+}
+
+/** What a difference of a metric means: loss, gain, or nothing that these samples can show. */
+export function differenceWords({ metric, difference, interval, better, unit }: ScoreDifference): string {
+  const amount = number(metricDifference(Math.abs(difference), unit).replace("+", ""));
+  if (difference === 0) return `${metric} is unchanged`;
+  const verb = difference > 0 ? "rose" : "fell";
+  const sure = interval ? interval[0] > 0 || interval[1] < 0 : undefined;
+  if (sure === false) return `${metric} ${verb} by ${amount}, no more than chance explains`;
+  const gain = difference > 0 === (better === "higher");
+  return `${metric} ${verb} by ${amount}${gain ? ", a gain" : ""}`;
+}
+
+/** One model against the first, in a sentence. */
+export function comparisonSentence(report: Report, comparison: ComparisonReport): string {
+  const score = comparison.scores[0];
+  const found = [sizeChange(comparison.bytesRatio), speedChange(comparison), score && differenceWords(score)];
+  const before = report.models[0]?.name ?? "the original";
+  const subject = report.models[comparison.model]?.name ?? "the result";
+  return `${subject} against ${before}: ${found.filter(Boolean).join(", ")}.`;
+}
+
+/** A model alone, in a sentence. */
+export function modelSentence(model: ModelReport): string {
+  const score = model.scores[0];
+  const parts = [
+    number(bytes(model.bytes)),
+    score && `${score.metric} ${number(metricValue(score.value, score.unit))}`,
+    model.latency && `${number(milliseconds(model.latency.median))} an inference`,
+    model.energy !== undefined && `about ${number(joules(model.energy))} of energy`,
+  ];
+  return `${model.name}: ${parts.filter(Boolean).join(", ")}.`;
+}
+
+/** A loss in the budget's unit: points for shares, otherwise per cent of the original's value. */
+export function loss(amount: number, unit: string | undefined): string {
+  const shown = Number((amount * 100).toFixed(2));
+  return number(`${shown} ${unit === "%" ? (Math.abs(shown) === 1 ? "point" : "points") : "%"}`);
+}
+
+const wanted: Readonly<Record<VerdictReport["target"], string>> = {
+  balanced: "a smaller and faster model",
+  size: "the smallest file",
+  latency: "the fastest model",
+  memory: "the least memory",
+};
+
+/** What was asked. */
+export function askedSentence(verdict: VerdictReport, unit: string | undefined): string {
+  return `Asked: ${wanted[verdict.target]} that loses at most ${loss(verdict.maxDrop, unit)} of ${verdict.metric}.`;
+}
+
+/** Whether the budget was kept, and how sure that is. */
+export function budgetSentence(verdict: VerdictReport, unit: string | undefined): string | undefined {
+  const { drop, dropInterval: interval, maxDrop, metric, samples } = verdict;
+  if (drop === undefined) return undefined;
+  const measured = `${drop < 0 ? `Gained ${loss(-drop, unit)}` : `Lost ${loss(drop, unit)}`} of ${metric} on ${number(String(samples.confirmation))} samples that were not used to choose`;
+  if (!interval) return `${measured}.`;
+  const range = `95 % interval of the loss: ${loss(interval[0], unit)} to ${loss(interval[1], unit)}`.replaceAll(
+    "95 %",
+    "95\u202f%",
+  );
+  const inside = drop <= maxDrop;
+  const sure = inside ? interval[1] <= maxDrop : interval[0] > maxDrop;
+  if (sure) return `${measured} (${range}, all of it ${inside ? "inside" : "beyond"} the budget).`;
+  return `${measured} (${range}, which reaches ${inside ? "beyond" : "into"} the budget: more samples would tell).`;
+}
