@@ -1,0 +1,179 @@
+import { fail } from "../errors.ts";
+import type { Graph } from "../graph/graph.ts";
+import type { Runtime, Tensors } from "../platform/runtime.ts";
+import { addToHistogram, type Histogram, makeHistogram } from "../tensor/histogram.ts";
+import { split } from "../tensor/statistics.ts";
+import { type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import { observeValues } from "./observe.ts";
+import type { Observation } from "./ranges.ts";
+
+/** Per-channel figures of a tensor. */
+export interface ChannelObservation {
+  readonly axis: number;
+  /** Mean of each channel over all samples. */
+  readonly mean: Float64Array;
+  /** Largest magnitude in each channel. */
+  readonly absMax: Float64Array;
+}
+
+/** What {@link calibrate} found out about one tensor. */
+export interface CalibratedTensor extends Observation {
+  /** Present where channels were asked for. */
+  readonly channels?: ChannelObservation;
+  /** Present instead of usable figures: an element was infinite, as attention masks are. */
+  readonly infinite: boolean;
+}
+
+/** What calibration found out. */
+export interface Calibration {
+  readonly tensors: ReadonlyMap<string, CalibratedTensor>;
+  readonly samples: number;
+  /**
+   * By how much the later half of the samples (from the last power of two up to half of them) widened the ranges: mean
+   * over the tensors of the share of the final extent. Near 0: enough samples. Absent with fewer than two.
+   */
+  readonly growth?: number;
+}
+
+/** Choices of {@link calibrate}. */
+export interface CalibrateOptions {
+  /** Tensors whose channels are wanted, with the channel axis. */
+  readonly channels?: ReadonlyMap<string, number>;
+  /** Bins of the histograms; a power of two. */
+  readonly bins?: number;
+  /** Bytes of observed values held at one time. */
+  readonly budget?: number;
+  readonly signal?: AbortSignal;
+  readonly progress?: (done: number) => void;
+}
+
+interface Running {
+  readonly histogram: Histogram;
+  sumMin: number;
+  sumMax: number;
+  samples: number;
+  infinite: boolean;
+  /** Extent of the range after 2^i samples. */
+  readonly extents: number[];
+  channels?: { axis: number; sum: Float64Array; absMax: Float64Array; count: number };
+}
+
+/**
+ * Runs a graph over samples and keeps of each named tensor its histogram and the means of its extremes; with
+ * `channels`, also each channel's mean and largest magnitude. Streaming: memory is that of one run and of the
+ * histograms. The order of the samples does not matter (sums are in double precision).
+ *
+ * @param feeds one entry a sample (or a fixed-size batch, then taken as one sample); iterated again where one run's
+ *   values exceed the budget
+ * @throws PareError naming a tensor that is NaN, or where there are no samples
+ */
+export async function calibrate(
+  graph: Graph,
+  runtime: Runtime,
+  names: readonly string[],
+  feeds: AsyncIterable<Tensors> | Iterable<Tensors>,
+  options: CalibrateOptions = {},
+): Promise<Calibration> {
+  const running = new Map<string, Running>();
+  let samples = 0;
+  const visit = (name: string, value: Tensor, index: number): void => {
+    if (index >= samples) {
+      samples = index + 1;
+      options.progress?.(samples);
+    }
+    const known = running.get(name);
+    const state = known ?? start(options.bins);
+    if (!known) running.set(name, state);
+    observe(state, name, value, options.channels?.get(name));
+  };
+  const observing = {
+    ...(options.budget !== undefined && { budget: options.budget }),
+    ...(options.signal && { signal: options.signal }),
+  };
+  await observeValues(graph, runtime, names, feeds, visit, observing);
+  const tensors = new Map<string, CalibratedTensor>();
+  for (const [name, state] of running) tensors.set(name, finish(state));
+  const growth = meanGrowth([...running.values()], samples);
+  return { tensors, samples, ...(growth !== undefined && { growth }) };
+}
+
+function start(bins?: number): Running {
+  return { histogram: makeHistogram(bins), sumMin: 0, sumMax: 0, samples: 0, infinite: false, extents: [] };
+}
+
+function observe(state: Running, name: string, value: Tensor, axis: number | undefined): void {
+  const data = toFloat32(value);
+  if (data.length === 0 || state.infinite) return;
+  let min = Number.POSITIVE_INFINITY;
+  let max = Number.NEGATIVE_INFINITY;
+  let check = 0; // 0 * x is NaN exactly for NaN and infinite x
+  for (let i = 0; i < data.length; i++) {
+    const x = data[i]!;
+    if (x < min) min = x;
+    if (x > max) max = x;
+    check += 0 * x;
+  }
+  if (check !== 0) {
+    if (data.some(Number.isNaN)) {
+      fail("calibration", `'${name}' is NaN on sample ${state.samples + 1}`, "Check the data and its preprocessing");
+    }
+    state.infinite = true;
+    return;
+  }
+  addToHistogram(state.histogram, data, name);
+  state.sumMin += min;
+  state.sumMax += max;
+  state.samples++;
+  if ((state.samples & (state.samples - 1)) === 0) state.extents.push(extent(state.histogram));
+  if (axis !== undefined) observeChannels(state, value.shape, axis, data);
+}
+
+function observeChannels(state: Running, shape: readonly number[], axis: number, data: Float32Array): void {
+  const { outer, channels, inner } = split(shape, axis);
+  state.channels ??= { axis, sum: new Float64Array(channels), absMax: new Float64Array(channels), count: 0 };
+  const { sum, absMax } = state.channels;
+  for (let o = 0, i = 0; o < outer; o++) {
+    for (let c = 0; c < channels; c++) {
+      let s = 0;
+      let m = absMax[c]!;
+      for (const end = i + inner; i < end; i++) {
+        const x = data[i]!;
+        s += x;
+        const a = x < 0 ? -x : x;
+        if (a > m) m = a;
+      }
+      sum[c]! += s;
+      absMax[c] = m;
+    }
+  }
+  state.channels.count += outer * inner;
+}
+
+function extent({ min, max }: Histogram): number {
+  return Math.max(max, 0) - Math.min(min, 0);
+}
+
+function finish(state: Running): CalibratedTensor {
+  const { histogram, samples, infinite, channels } = state;
+  const count = Math.max(1, samples);
+  return {
+    histogram,
+    infinite,
+    meanMin: state.sumMin / count,
+    meanMax: state.sumMax / count,
+    ...(channels && {
+      channels: { axis: channels.axis, mean: channels.sum.map((s) => s / channels.count), absMax: channels.absMax },
+    }),
+  };
+}
+
+function meanGrowth(states: readonly Running[], samples: number): number | undefined {
+  if (samples < 2) return undefined;
+  const before = Math.floor(Math.log2(samples / 2)); // extents[i] is after 2^i samples
+  const shares = states.flatMap((state) => {
+    const final = extent(state.histogram);
+    const earlier = state.extents[before];
+    return final > 0 && earlier !== undefined ? [1 - earlier / final] : [];
+  });
+  return shares.length > 0 ? shares.reduce((a, b) => a + b, 0) / shares.length : undefined;
+}

@@ -1,0 +1,66 @@
+import type { Calibration } from "../../analysis/calibrate.ts";
+import type { ObservedType } from "../../analysis/observe.ts";
+import type { Graph, Node } from "../../graph/graph.ts";
+import type { Plan } from "./plan.ts";
+import { weightOf } from "./rules.ts";
+
+/** The tensors whose channel means bias correction needs: inputs of compute nodes, with their channel axis. */
+export function inputMeans(
+  graph: Graph,
+  plan: Plan,
+  types: ReadonlyMap<string, ObservedType>,
+): ReadonlyMap<string, number> {
+  const axes = new Map<string, number>();
+  for (const node of plan.compute) {
+    const x = node.inputs[0]!;
+    const rank = types.get(x)?.shape.length ?? 0;
+    if (weightOf(node, graph) && node.op !== "MatMul") axes.set(x, node.op === "Conv" ? 1 : rank - 1);
+  }
+  return axes;
+}
+
+/**
+ * What rounding a weight takes from the mean of each output channel: sum over inputs of (W - W') E[x], to be added to
+ * the bias (Nagel et al. 2019, section 4.2). Positions where a kernel reaches into the padding count as full.
+ * Undefined where the input's means are not known.
+ *
+ * @param lost W - W', in the weight's layout
+ */
+export function biasCorrection(
+  node: Node,
+  graph: Graph,
+  lost: Float32Array,
+  calibration: Calibration,
+): Float64Array | undefined {
+  const means = calibration.tensors.get(node.inputs[0]!)?.channels?.mean;
+  const weight = weightOf(node, graph);
+  if (!means || !weight) return undefined;
+  const { shape } = weight.tensor;
+  if (node.op === "Conv") return ofConvolution(shape, lost, means);
+  const [outStride, inStride, outs] = weight.axis === 0 ? [shape[1]!, 1, shape[0]!] : [1, shape[1]!, shape[1]!];
+  const shift = new Float64Array(outs);
+  for (let o = 0; o < outs; o++) {
+    let sum = 0;
+    for (let k = 0; k < means.length; k++) sum += lost[o * outStride + k * inStride]! * means[k]!;
+    shift[o] = sum;
+  }
+  return shift;
+}
+
+function ofConvolution(shape: readonly number[], lost: Float32Array, means: Float64Array): Float64Array {
+  const [outs, perGroup] = [shape[0]!, shape[1]!];
+  const taps = shape.slice(2).reduce((a, b) => a * b, 1);
+  const groupOuts = outs / (means.length / perGroup);
+  const shift = new Float64Array(outs);
+  for (let o = 0, at = 0; o < outs; o++) {
+    const from = Math.floor(o / groupOuts) * perGroup;
+    let sum = 0;
+    for (let i = 0; i < perGroup; i++) {
+      let taken = 0;
+      for (let k = 0; k < taps; k++) taken += lost[at++]!;
+      sum += taken * means[from + i]!;
+    }
+    shift[o] = sum;
+  }
+  return shift;
+}
