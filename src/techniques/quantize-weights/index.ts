@@ -1,0 +1,160 @@
+import { fail } from "../../errors.ts";
+import { type Draft, edit } from "../../graph/edit.ts";
+import { type Graph, nodeLabel } from "../../graph/graph.ts";
+import { levelsOf } from "../../tensor/block-fit.ts";
+import { largestMagnitude } from "../../tensor/blockwise.ts";
+import { hoistConstants } from "../hoist-constants.ts";
+import { selector } from "../selection.ts";
+import { type Context, technique } from "../technique.ts";
+import type { CodePlan } from "./codes.ts";
+import { dequantizeForm, dequantizeOpset } from "./dequantize.ts";
+import { inputImportance } from "./importance.ts";
+import { kernelForm, kernelRefusal } from "./kernels.ts";
+import { type QuantizeWeightsOptions, quantizeWeightsOptions } from "./options.ts";
+import { storageForm } from "./storage.ts";
+import { surveyWeights, type WeightTarget } from "./targets.ts";
+
+/** Form in which a weight is stored. */
+type Form = "kernels" | "dequantize" | "storage";
+
+/**
+ * Stores weights in 8 to 1 bits while activations stay in floating point.
+ *
+ *     w -> scale * (code - zero),  codes packed, scale and zero one a block, channel or tensor
+ *
+ * Three forms: kernels that compute on packed weights (MatMulNBits, GatherBlockQuantized), DequantizeLinear in front of
+ * the operator, and a storage form that ONNX Runtime unpacks into float weights when it loads the model.
+ * Block scales: Dettmers et al. 2022 (LLM.int8()), Frantar et al. 2022 (GPTQ's groups); least-squares scales as in
+ * llama.cpp's k-quants; HQQ: Badri and Shaji 2023.
+ */
+export const quantizeWeights = technique({
+  name: "quantize-weights",
+  summary: "Store weights in 8, 4, 3, 2 bits, ternary or binary; activations stay in floating point.",
+  options: quantizeWeightsOptions,
+  data: "optional",
+  identity: { exclude: ["*"] },
+  async apply(graph, options, context) {
+    checkOptions(options);
+    const source = hoistConstants(graph, Math.max(1, options.minElements));
+    const select = selector(options);
+    const { targets, skipped } = surveyWeights(source, {
+      minElements: options.minElements,
+      select: (node) =>
+        select(node) &&
+        (options.embeddings || node.op !== "Gather") &&
+        (options.convolutions || (node.op !== "Conv" && node.op !== "ConvTranspose")),
+    });
+    for (const { label, reason } of skipped) context.skip(label, reason);
+    const plans = planTargets(source, targets, options, context);
+    if (plans.length === 0) return graph;
+    const importance = await inputImportance(source, targets, options.samples, context);
+    return write(raisedOpset(source, plans, options), plans, importance, options, context);
+  },
+});
+
+interface PlannedTarget {
+  readonly target: WeightTarget;
+  readonly form: Form;
+}
+
+function checkOptions({ bits, format }: QuantizeWeightsOptions): void {
+  if (bits !== 3 || format === "auto" || format === "storage") return;
+  fail(
+    "quantize-weights",
+    `nothing computes on 3-bit weights, got format '${format}'`,
+    "Use format storage, or 4 bits",
+  );
+}
+
+/** Chooses the form of every target; tells why where the format asked for can't take one. */
+function planTargets(
+  graph: Graph,
+  targets: readonly WeightTarget[],
+  options: QuantizeWeightsOptions,
+  context: Context,
+): PlannedTarget[] {
+  const { format, bits } = options;
+  const where = options.target === "auto" ? context.runtime.provider : options.target;
+  return targets.flatMap((target): PlannedTarget[] => {
+    if (format === "storage" || format === "dequantize") return [{ target, form: format }];
+    const refusal = kernelRefusal(graph, target);
+    if (format === "matmulnbits") {
+      if (!refusal) return [{ target, form: "kernels" }];
+      for (const { node } of target.uses) context.skip(nodeLabel(node), refusal);
+      return [];
+    }
+    // WASM computes MatMulNBits 20 times slower than float; no kernel has ternary's or binary's own width
+    const kernels = !refusal && where !== "wasm" && (bits === 8 || bits === 4 || bits === 2);
+    return [{ target, form: kernels ? "kernels" : "storage" }];
+  });
+}
+
+async function write(
+  graph: Graph,
+  plans: readonly PlannedTarget[],
+  importance: ReadonlyMap<string, Float32Array>,
+  options: QuantizeWeightsOptions,
+  context: Context,
+): Promise<Graph> {
+  const changes: ((draft: Draft) => void)[] = [];
+  for (const [done, { target, form }] of plans.entries()) {
+    context.progress(done, plans.length, "weights");
+    await breathe(context);
+    const plan = codePlan(target, form, importance.get(target.name), options);
+    changes.push(encode(target, form, plan, options));
+  }
+  context.progress(plans.length, plans.length, "weights");
+  const gone = new Set(plans.map(({ target }) => target.name));
+  return edit(graph, (draft) => {
+    draft.inputs = draft.inputs.filter(({ name }) => !gone.has(name));
+    for (const change of changes) change(draft);
+  });
+}
+
+/** The graph at the opset that DequantizeLinear needs for the codes asked for. */
+function raisedOpset(graph: Graph, plans: readonly PlannedTarget[], options: QuantizeWeightsOptions): Graph {
+  const needed = plans
+    .filter(({ form }) => form === "dequantize")
+    .map(({ target, form }) => dequantizeOpset(target, codePlan(target, form, undefined, options)));
+  const version = Math.max(0, ...needed);
+  if ((graph.opsets[""] ?? 1) >= version) return graph;
+  return fail("quantize-weights", `needs opset ${version}, the model has ${graph.opsets[""]}`);
+}
+
+/** Lets the event loop turn, so that Ctrl-C is seen between weights. */
+async function breathe({ signal }: Context): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  signal.throwIfAborted();
+}
+
+function codePlan(
+  target: WeightTarget,
+  form: Form,
+  importance: Float32Array | undefined,
+  { bits, granularity, block, symmetric, method }: QuantizeWeightsOptions,
+): CodePlan {
+  const length = target.layout.shape[target.layout.axis]!;
+  const byBlock = granularity === "block" && (form !== "storage" || block < length);
+  // float16 holds these steps to 11 bits, below what 8 bits can tell; smaller weights would fall among its subnormals
+  const halves = form === "storage" && byBlock && halfRange(largestMagnitude(target.weight) / levelsOf(bits));
+  return {
+    grid: { width: bits, symmetric: symmetric || levelsOf(bits) < 4, method, halfScales: halves },
+    block: byBlock ? block : length,
+    whole: granularity === "tensor",
+    importance: granularity === "tensor" ? undefined : importance,
+  };
+}
+
+function halfRange(step: number): boolean {
+  return step > 2 ** -10 && step < 2 ** 14;
+}
+
+function encode(
+  target: WeightTarget,
+  form: Form,
+  plan: CodePlan,
+  options: QuantizeWeightsOptions,
+): (draft: Draft) => void {
+  if (form === "kernels") return kernelForm(target, plan, options.accuracyLevel);
+  return form === "dequantize" ? dequantizeForm(target, plan) : storageForm(target, plan);
+}

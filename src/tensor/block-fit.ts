@@ -1,0 +1,386 @@
+import { fromHalfBits, toHalfBits } from "./half.ts";
+
+/** Code width of a block-quantized weight: bits, or the named sets {-1, 0, 1} and {-1, 1}. */
+export type Width = 8 | 4 | 3 | 2 | "ternary" | "binary";
+
+/** How the scale and zero point of a block are found. */
+export type BlockMethod = "rtn" | "search" | "hqq";
+
+/** The grid that block codes lie on, and how a block is put onto it. */
+export interface Grid {
+  readonly width: Width;
+  /** Zero point in the middle of the codes; otherwise an integer of each block's own. Ternary and binary always are. */
+  readonly symmetric: boolean;
+  readonly method: BlockMethod;
+  /** Scales that float16 holds exactly, so that they can be stored in half the bytes. */
+  readonly halfScales?: boolean;
+  /** This step and zero point for every block, instead of fitted ones. */
+  readonly fixed?: { readonly scale: number; readonly zero: number };
+}
+
+/** Number of codes of a width. */
+export function levelsOf(width: Width): number {
+  return width === "ternary" ? 3 : width === "binary" ? 2 : 2 ** width;
+}
+
+/** The code that means 0 where the zero point is not the block's own: the middle (between the two codes of "binary"). */
+export function middleOf(width: Width): number {
+  return width === "ternary" ? 1 : width === "binary" ? 0.5 : 2 ** (width - 1);
+}
+
+/**
+ * Step, in standard deviations, of the uniform quantizer with the least squared error for a normal distribution
+ * (Max 1960, table II; 3 and 256 levels computed likewise).
+ */
+const normalStep: Readonly<Record<Width, number>> = {
+  8: 0.0308,
+  4: 0.3352,
+  3: 0.586,
+  2: 0.9957,
+  ternary: 1.224,
+  binary: 1.596,
+};
+
+const candidateCount: Readonly<Record<Width, number>> = { 8: 6, 4: 18, 3: 20, 2: 20, ternary: 20, binary: 1 };
+
+/** Adding and subtracting 1.5 * 2^52 rounds a float64 below 2^51 to the nearest integer, ties to even. */
+const magic = 6755399441055744;
+
+/** Blocks of no larger magnitude than this are zero: the inverse of their step would pass float32's range. */
+const smallest = 1e-30;
+
+/** Puts blocks onto a grid, one after another, in scratch memory of its own. */
+export interface BlockFitter {
+  /** Codes of the last block. */
+  readonly codes: Uint8Array;
+  /** Step of the last block (negative where mirroring the grid fits better). */
+  scale(): number;
+  /** The code of the last block that means 0. */
+  zero(): number;
+  /**
+   * Fits the `count` elements at `start`, `start + stride`, ...
+   *
+   * @param position of the first element on the axis that importance is given for
+   * @returns false if an element is not finite
+   */
+  run(values: Float32Array, start: number, stride: number, count: number, position: number): boolean;
+}
+
+/** A block in scratch memory with its statistics. Numbers live in typed arrays so that nothing is boxed. */
+interface Block {
+  readonly width: Width;
+  readonly levels: number;
+  readonly symmetric: boolean;
+  readonly x: Float32Array;
+  /** Importance of each element, if any was given. */
+  readonly m: Float32Array | undefined;
+  n: number;
+  /** lowest and highest value (0 included), sum of |x|, sum of x, sum of x^2 */
+  readonly stats: Float64Array;
+  /** step, zero point, score */
+  readonly best: Float64Array;
+  /** scratch for a pair of sums */
+  readonly sums: Float64Array;
+}
+
+/**
+ * A fitter for blocks of at most `block` elements. With x the block, m its importance (1 if none is given), q integer
+ * codes and z the zero point, methods differ in the step d and z they choose:
+ * - rtn: the extreme of largest magnitude on the outermost code (symmetric), lowest and highest on the outer codes
+ *   (asymmetric); ternary takes d = mean|x| (Ma et al. 2024), binary is exact with d / 2 = mean|x| (Rastegari et al. 2016).
+ * - search: among steps between the one that covers the range and the one that is best for a normal distribution, both
+ *   signs (symmetric) or both neighbouring zero points (asymmetric), the one of least squared error after the
+ *   least-squares refit d = sum(m q x) / sum(m q^2), repeated until codes settle.
+ * - hqq: least sum |x - d (q - z)|^0.7 by half-quadratic splitting (Badri and Shaji 2023), in units of the step so that
+ *   the magnitude of the weights does not matter, for the zero point and then the step; the best iterate is kept.
+ */
+export function blockFitter(grid: Grid, block: number, importance?: Float32Array): BlockFitter {
+  const { width } = grid;
+  const codes = new Uint8Array(block);
+  const b: Block = {
+    width,
+    levels: levelsOf(width),
+    symmetric: grid.symmetric || width === "ternary" || width === "binary",
+    x: new Float32Array(block),
+    m: importance && new Float32Array(block),
+    n: 0,
+    stats: new Float64Array(5),
+    best: new Float64Array(3),
+    sums: new Float64Array(2),
+  };
+  const solve = solverOf(grid);
+  return {
+    codes,
+    scale: () => b.best[0]!,
+    zero: () => b.best[1]!,
+    run(values, start, stride, count, position) {
+      b.n = count;
+      if (!gather(values, start, stride, b)) return false;
+      if (b.m) b.m.set(importance!.subarray(position, position + count));
+      b.best[0] = 1;
+      b.best[1] = middleOf(width);
+      if (grid.fixed || Math.max(b.stats[1]!, -b.stats[0]!) > smallest) solve(b);
+      const step = grid.halfScales ? fromHalfBits(toHalfBits(b.best[0]!)) : Math.fround(b.best[0]!);
+      b.best[0] = step === 0 ? 1 : step;
+      encode(b, codes);
+      return true;
+    },
+  };
+}
+
+function solverOf({ fixed, width, method }: Grid): (block: Block) => void {
+  if (fixed) {
+    return ({ best }) => {
+      best[0] = fixed.scale;
+      best[1] = fixed.zero;
+    };
+  }
+  if (width === "binary" || method === "rtn") return nearest;
+  return method === "search" ? search : hqq;
+}
+
+/** Copies a block and takes its statistics; false if an element is not finite. */
+function gather(values: Float32Array, start: number, stride: number, { x, n, stats }: Block): boolean {
+  let low = 0;
+  let high = 0;
+  let absolute = 0;
+  let total = 0;
+  let squares = 0;
+  for (let i = 0, at = start; i < n; i++, at += stride) {
+    const v = values[at]!;
+    x[i] = v;
+    if (v < low) low = v;
+    if (v > high) high = v;
+    absolute += Math.abs(v);
+    total += v;
+    squares += v * v;
+  }
+  stats[0] = low;
+  stats[1] = high;
+  stats[2] = absolute;
+  stats[3] = total;
+  stats[4] = squares;
+  // float64 sums of finite float32 values stay finite
+  return squares < Number.POSITIVE_INFINITY;
+}
+
+function encode({ x, n, best, levels, width }: Block, codes: Uint8Array): void {
+  if (width === "binary") {
+    for (let i = 0; i < n; i++) codes[i] = x[i]! >= 0 ? 1 : 0;
+    return;
+  }
+  const inverse = 1 / best[0]!;
+  const zero = best[1]!;
+  const top = levels - 1;
+  for (let i = 0; i < n; i++) {
+    const t = x[i]! * inverse + zero;
+    codes[i] = (t < 0 ? 0 : t > top ? top : t) + magic - magic;
+  }
+}
+
+function nearest(b: Block): void {
+  const { stats, best, levels, width } = b;
+  const [low, high] = stats as unknown as [number, number];
+  if (width === "ternary") best[0] = meanMagnitude(b);
+  else if (width === "binary") best[0] = 2 * meanMagnitude(b);
+  else if (b.symmetric) best[0] = (-low > high ? low : high) / (-levels / 2);
+  else {
+    best[0] = (high - low) / (levels - 1);
+    best[1] = clampCode(Math.round(-low / best[0]), levels);
+  }
+}
+
+function clampCode(code: number, levels: number): number {
+  return Math.min(levels - 1, Math.max(0, code));
+}
+
+function meanMagnitude({ x, m, n, stats }: Block): number {
+  let sum = 0;
+  let total = 0;
+  if (m) {
+    for (let i = 0; i < n; i++) {
+      sum += m[i]! * Math.abs(x[i]!);
+      total += m[i]!;
+    }
+  }
+  return sum > 0 ? sum / total : stats[2]! / n;
+}
+
+/** Leaves in `sums` the sums of m q x and m q^2 for q = clamp(round(x * inverse), from, to). */
+function project({ x, m, n, sums }: Block, inverse: number, from: number, to: number): void {
+  let qx = 0;
+  let qq = 0;
+  if (m) {
+    for (let i = 0; i < n; i++) {
+      const v = x[i]!;
+      const t = v * inverse;
+      const q = (t < from ? from : t > to ? to : t) + magic - magic;
+      const mq = m[i]! * q;
+      qx += mq * v;
+      qq += mq * q;
+    }
+  } else {
+    for (let i = 0; i < n; i++) {
+      const v = x[i]!;
+      const t = v * inverse;
+      const q = (t < from ? from : t > to ? to : t) + magic - magic;
+      qx += q * v;
+      qq += q * q;
+    }
+  }
+  sums[0] = qx;
+  sums[1] = qq;
+}
+
+/** Keeps a step and zero point if the squared error after the refit, sum(m x^2) - (sum m q x)^2 / sum(m q^2), is less. */
+function consider(b: Block, inverse: number, zero: number): void {
+  project(b, inverse, -zero, b.levels - 1 - zero);
+  const { sums, best } = b;
+  const qx = sums[0]!;
+  const qq = sums[1]!;
+  if (qq > 0 && qx * qx > best[2]! * qq) {
+    best[0] = qx / qq;
+    best[1] = zero;
+    best[2] = (qx * qx) / qq;
+  }
+}
+
+function search(b: Block): void {
+  const { stats, best, levels, width, n } = b;
+  nearest(b);
+  const [low, high] = stats as unknown as [number, number];
+  best[2] = 0;
+  consider(b, 1 / best[0]!, best[1]!);
+  const ternary = width === "ternary";
+  const normal = 1 / (normalStep[width] * Math.sqrt(stats[4]! / n));
+  const cover = b.symmetric ? (ternary ? 1 : levels / 2) / Math.max(high, -low) : (levels - 1) / (high - low);
+  const first = 0.9 * (ternary ? Math.min(cover, 0.6 * normal) : cover);
+  const last = Math.max(1.1 * cover, 1.2 * normal);
+  const count = candidateCount[width];
+  const ratio = (last / first) ** (1 / (count - 1));
+  const middle = (levels - 1) / 2;
+  for (let c = 0, inverse = first; c < count; c++, inverse *= ratio) {
+    if (ternary) consider(b, inverse, 1);
+    else if (b.symmetric) {
+      consider(b, inverse, levels / 2);
+      consider(b, -inverse, levels / 2);
+    } else {
+      // the grid is centred on the range while it covers it, on the mean once it clips
+      const centre = inverse < 1.05 * cover ? (low + high) / 2 : stats[3]! / n;
+      const z = Math.floor(middle - centre * inverse);
+      if (z >= 0 && z < levels) consider(b, inverse, z);
+      if (z >= -1 && z < levels - 1) consider(b, inverse, z + 1);
+    }
+  }
+  for (let round = 0; round < 4; round++) {
+    const before = best[2]!;
+    consider(b, 1 / best[0]!, best[1]!);
+    if (!(best[2]! > before * (1 + 1e-7))) break;
+  }
+}
+
+const shrinkage = 10;
+const shrinkageGrowth = 1.01;
+const splittingRounds = 20;
+
+function hqq(b: Block): void {
+  const { best, levels } = b;
+  nearest(b);
+  const step = best[0]!;
+  const zero = best[1]!;
+  best[2] = Number.POSITIVE_INFINITY;
+  descend(b, step, zero);
+  if (b.width === "ternary") return;
+  if (b.symmetric) descend(b, -step, zero);
+  else {
+    const settled = settleZero(b, step, zero);
+    descend(b, step, clampCode(Math.floor(settled), levels));
+    descend(b, step, clampCode(Math.ceil(settled), levels));
+  }
+}
+
+/** Half-quadratic splitting for the step, the zero point held; keeps the best iterate in `best`. */
+function descend(b: Block, start: number, zero: number): void {
+  const { best, sums } = b;
+  let step = start;
+  let beta = shrinkage;
+  let least = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < splittingRounds; round++, beta *= shrinkageGrowth) {
+    const loss = split(b, step, zero, beta);
+    if (loss < best[2]!) {
+      best[0] = step;
+      best[1] = zero;
+      best[2] = loss;
+    }
+    const next = sums[0]! / sums[1]!;
+    if (!(loss < least) || !(sums[1]! > 0) || next === 0) return;
+    least = loss;
+    step = next;
+  }
+}
+
+/**
+ * One half-quadratic step: with r = x / d - (q - z), e = shrink(r), leaves in `sums` the sums whose quotient is the next
+ * d, the least squares of d (x / d - e) on q - z. Returns sum m |d r|^p.
+ */
+function split({ x, m, n, sums, levels }: Block, step: number, zero: number, beta: number): number {
+  const inverse = 1 / step;
+  const from = -zero;
+  const to = levels - 1 - zero;
+  let qx = 0;
+  let qq = 0;
+  let loss = 0;
+  for (let i = 0; i < n; i++) {
+    const t = x[i]! * inverse;
+    const q = (t < from ? from : t > to ? to : t) + magic - magic;
+    const r = t - q;
+    const weight = m ? m[i]! : 1;
+    loss += weight * power(Math.abs(r));
+    qx += weight * q * (t - shrink(r, beta));
+    qq += weight * q * q;
+  }
+  sums[0] = qx * step;
+  sums[1] = qq;
+  return loss * Math.abs(step) ** p;
+}
+
+/** The real zero point that half-quadratic splitting settles on, the step held. */
+function settleZero({ x, m, n, levels }: Block, step: number, start: number): number {
+  const inverse = 1 / step;
+  let zero = start;
+  let beta = shrinkage;
+  for (let round = 0; round < splittingRounds; round++, beta *= shrinkageGrowth) {
+    let sum = 0;
+    let total = 0;
+    for (let i = 0; i < n; i++) {
+      const t = x[i]! * inverse;
+      const q = Math.min(levels - 1, Math.max(0, t + zero)) + magic - magic;
+      const weight = m ? m[i]! : 1;
+      sum += weight * (q - t + shrink(t - (q - zero), beta));
+      total += weight;
+    }
+    const next = total > 0 ? sum / total : zero;
+    const settled = Math.abs(next - zero) < 1e-3;
+    zero = next;
+    if (settled) break;
+  }
+  return zero;
+}
+
+const p = 0.7;
+const tableScale = 1024;
+const powers = Float64Array.from({ length: 2 * tableScale + 1 }, (_, i) => (i / tableScale) ** p);
+
+/** r^p for r >= 0, by table below 2: it only ranks iterates. */
+function power(r: number): number {
+  return r < 2 ? powers[(r * tableScale + 0.5) | 0]! : r ** p;
+}
+
+/** The generalized soft threshold sign(r) max(0, |r| - |r|^(p-1) / beta). */
+function shrink(r: number, beta: number): number {
+  const a = Math.abs(r);
+  // at beta = 10 the threshold is 10^(-1 / 1.3) = 0.17, and it falls to 0.148 in 20 rounds
+  if (a < 0.148) return 0;
+  const left = a - a ** (p - 1) / beta;
+  return left > 0 ? Math.sign(r) * left : 0;
+}

@@ -1,0 +1,174 @@
+import { fail } from "../errors.ts";
+import { type BlockFitter, blockFitter, type Grid } from "./block-fit.ts";
+import { type Tensor, tensor, toFloat32, typed } from "./tensor.ts";
+
+/**
+ * How a weight is cut into blocks: seen as `[outer, length, inner]`, row-major, blocks of `block` elements run along
+ * the middle axis (the one that is summed over). The last block of a row may be shorter.
+ */
+export interface BlockView {
+  readonly outer: number;
+  readonly length: number;
+  readonly inner: number;
+  readonly block: number;
+}
+
+/** Blocks along a view's middle axis. */
+export function blocksPerRow(view: BlockView): number {
+  return Math.ceil(view.length / view.block);
+}
+
+/**
+ * Takes one quantized block.
+ *
+ * @param outer index on the view's outer axis
+ * @param block index along the middle axis
+ * @param inner index on the inner axis
+ * @param codes the block's codes, `count` of them, in scratch memory: use them before returning
+ * @param scale value of one step; element = scale * (code - zero)
+ * @param zero the code that means 0
+ */
+export type BlockSink = (
+  outer: number,
+  block: number,
+  inner: number,
+  codes: Uint8Array,
+  count: number,
+  scale: number,
+  zero: number,
+) => void;
+
+/** Elements read from a weight at once. */
+const stripElements = 1 << 21;
+
+/**
+ * Quantizes a weight block by block, reading it strip by strip so that memory stays bounded: blocks never need more
+ * than 8 MiB of the weight at once unless one row of blocks is larger.
+ *
+ * @param weight float tensor of `outer * length * inner` elements, taken in row-major order
+ * @param importance weight of each position of the middle axis in the squared error, `[length]`
+ * @param sink called once a block, in row-major order of (outer, block, inner) inside a strip
+ * @throws PareError naming `who` if the weight holds NaN or infinity
+ */
+export function quantizeBlocks(
+  weight: Tensor,
+  view: BlockView,
+  grid: Grid,
+  sink: BlockSink,
+  who: string,
+  importance?: Float32Array,
+): void {
+  const { outer, length, inner, block } = view;
+  if (outer * length * inner !== weight.size) {
+    fail(who, `can't view [${weight.shape.join(", ")}] as [${outer}, ${length}, ${inner}]`);
+  }
+  const fitter = blockFitter(grid, block, importance);
+  const blocks = blocksPerRow(view);
+  const rowBytes = weight.byteLength / weight.size;
+  const read = (start: number, count: number): Float32Array => floats(weight, start * rowBytes, count, rowBytes);
+  if (inner === 1) {
+    const rows = Math.max(1, Math.floor(stripElements / Math.max(1, length)));
+    for (let o = 0; o < outer; o += rows) {
+      const count = Math.min(rows, outer - o);
+      const values = read(o * length, count * length);
+      for (let r = 0; r < count; r++) {
+        for (let b = 0; b < blocks; b++) {
+          put(fitter, values, r * length + b * block, 1, o + r, b, 0);
+        }
+      }
+    }
+    return;
+  }
+  const deep = Math.max(1, Math.floor(stripElements / (block * inner)));
+  for (let o = 0; o < outer; o++) {
+    for (let first = 0; first < blocks; first += deep) {
+      const last = Math.min(blocks, first + deep);
+      const from = first * block;
+      const values = read((o * length + from) * inner, (Math.min(length, last * block) - from) * inner);
+      for (let b = first; b < last; b++) {
+        for (let i = 0; i < inner; i++) put(fitter, values, (b * block - from) * inner + i, inner, o, b, i);
+      }
+    }
+  }
+
+  function put(fit: BlockFitter, values: Float32Array, at: number, stride: number, o: number, b: number, i: number) {
+    const count = Math.min(block, length - b * block);
+    if (!fit.run(values, at, stride, count, b * block)) {
+      fail(who, "holds NaN or infinite values", "Repair the weight: it can't be quantized");
+    }
+    sink(o, b, i, fit.codes, count, fit.scale(), fit.zero());
+  }
+}
+
+function floats(weight: Tensor, offset: number, count: number, width: number): Float32Array {
+  const bytes = weight.bytes(offset, count * width);
+  const part = tensor(weight.dtype, [count], bytes);
+  return weight.dtype === "float32" ? (typed(part) as Float32Array) : toFloat32(part);
+}
+
+/** A whole weight quantized in memory, for small weights and for checks. */
+export interface BlockCodes {
+  /** One code an element, in the weight's order. */
+  readonly codes: Uint8Array;
+  /** `[outer, blocks, inner]` */
+  readonly scales: Float32Array;
+  /** `[outer, blocks, inner]` */
+  readonly zeros: Float32Array;
+}
+
+/** Quantizes a whole weight into memory. See {@link quantizeBlocks}. */
+export function blockCodes(
+  weight: Tensor,
+  view: BlockView,
+  grid: Grid,
+  who: string,
+  importance?: Float32Array,
+): BlockCodes {
+  const { outer, length, inner, block } = view;
+  const blocks = blocksPerRow(view);
+  const codes = new Uint8Array(weight.size);
+  const scales = new Float32Array(outer * blocks * inner);
+  const zeros = new Float32Array(scales.length);
+  quantizeBlocks(
+    weight,
+    view,
+    grid,
+    (o, b, i, block_, count, scale, zero) => {
+      const at = (o * blocks + b) * inner + i;
+      scales[at] = scale;
+      zeros[at] = zero;
+      for (let j = 0; j < count; j++) codes[(o * length + b * block + j) * inner + i] = block_[j]!;
+    },
+    who,
+    importance,
+  );
+  return { codes, scales, zeros };
+}
+
+/** The float values that block codes stand for, in the weight's order. */
+export function dequantizeBlocks(view: BlockView, { codes, scales, zeros }: BlockCodes): Float32Array {
+  const { outer, length, inner, block } = view;
+  const blocks = blocksPerRow(view);
+  const out = new Float32Array(outer * length * inner);
+  for (let o = 0, e = 0; o < outer; o++) {
+    for (let k = 0; k < length; k++) {
+      const row = (o * blocks + Math.floor(k / block)) * inner;
+      for (let i = 0; i < inner; i++, e++) out[e] = scales[row + i]! * (codes[e]! - zeros[row + i]!);
+    }
+  }
+  return out;
+}
+
+/** The largest |w| of a float weight, read strip by strip; NaN counts as 0. */
+export function largestMagnitude(weight: Tensor): number {
+  const width = weight.byteLength / Math.max(1, weight.size);
+  let largest = 0;
+  for (let at = 0; at < weight.size; at += stripElements) {
+    const values = floats(weight, at * width, Math.min(stripElements, weight.size - at), width);
+    for (let i = 0; i < values.length; i++) {
+      const magnitude = Math.abs(values[i]!);
+      if (magnitude > largest) largest = magnitude;
+    }
+  }
+  return largest;
+}
