@@ -13,6 +13,7 @@ import {
 } from "onnx-buf";
 import { fail, messageOf, PareError } from "../../errors.ts";
 import type { Attribute, FunctionDef, Graph, Node, SparseTensor, Subgraph, Value } from "../../graph/graph.ts";
+import { reads, topological } from "../../graph/walk.ts";
 import { sizeOf, type Tensor } from "../../tensor/tensor.ts";
 import type { ByteSource } from "../source.ts";
 import { beyond, exactList, normalDomain, readMetadata, readOpsets, safeInteger } from "./messages.ts";
@@ -115,7 +116,7 @@ function readGraph(proto: GraphProto, reader: Reader): Subgraph {
   const extra = { ...beyond(proto, known), ...repeated };
   return {
     name: proto.name,
-    nodes: proto.node.map((node) => readNode(node, reader)),
+    nodes: ordered(proto.node.map((node) => readNode(node, reader))),
     weights,
     sparse,
     inputs: proto.input.map(readValue),
@@ -123,6 +124,14 @@ function readGraph(proto: GraphProto, reader: Reader): Subgraph {
     declared,
     ...(Object.keys(extra).length > 0 && { extra }),
   };
+}
+
+/** Nodes as they stand in the file where each follows what it reads; sorted otherwise. */
+function ordered(nodes: readonly Node[]): readonly Node[] {
+  const makers = new Map<string, number>();
+  for (const [i, { outputs }] of nodes.entries()) for (const name of outputs) makers.set(name, i);
+  const inOrder = nodes.every((node, i) => [...reads(node)].every((name) => (makers.get(name) ?? -1) < i));
+  return inOrder ? nodes : topological(nodes);
 }
 
 /** Declared values by name, and apart from them the declarations that repeat a name. */
@@ -264,7 +273,7 @@ function readFunction(proto: FunctionProto, reader: Reader): FunctionDef {
     outputs: output,
     attributes: attribute,
     defaults: readAttributes(attributeProto, who, reader),
-    nodes: node.map((n) => readNode(n, reader)),
+    nodes: ordered(node.map((n) => readNode(n, reader))),
     opsets,
     declared,
     ...(Object.keys(extra).length > 0 && { extra }),
