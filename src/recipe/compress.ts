@@ -14,7 +14,6 @@ export interface CompressOptions {
   readonly maxDrop: number;
   /** Seconds after which nothing new is tried. */
   readonly timeLimit: number;
-  validate?(graph: Graph): void;
 }
 
 /** What became of a plan. */
@@ -66,137 +65,147 @@ export async function compress(
   judge: Judge,
   options: CompressOptions,
 ): Promise<CompressResult> {
-  const search = makeSearch(graph, context, judge, options);
-  const base = await search.attempt(graph, [], { name: "clean", steps: [["simplify", {}]] }, []);
-  const [start, before] = base ? [base.graph, base.ledger] : [graph, []];
-  const trials: Trial[] = base ? [base] : [];
-  for (const plan of plansFor(start, context.data !== undefined)) {
-    const trial = await search.attempt(start, before, plan, []);
+  const search: Search = { context, judge, options, begin: performance.now(), outcomes: [], longest: 0 };
+  const clean = await attempt(search, { graph, ledger: [] }, { name: "clean", steps: [["simplify", {}]] });
+  const start = clean ?? { graph, ledger: [] };
+  const trials: Trial[] = clean ? [clean] : [];
+  for (const plan of plansFor(start.graph, context.data !== undefined)) {
+    if (!timeLeft(search)) {
+      const reason = `the time limit of ${options.timeLimit} s was near`;
+      search.outcomes.push({ plan, excluded: [], outcome: "not tried", reason });
+      continue;
+    }
+    const trial = await attempt(search, start, plan);
     if (trial) trials.push(trial);
   }
-  trials.push(...(await search.repair(start, before, trials)));
-  return search.choose(trials);
+  trials.push(...(await repair(search, start, trials)));
+  return choose(search, trials);
 }
 
 interface Search {
-  /** Applies and measures a plan; undefined if it failed or time is up. */
-  attempt(
-    start: Graph,
-    before: readonly LedgerEntry[],
-    plan: Plan,
-    excluded: readonly string[],
-  ): Promise<Trial | undefined>;
-  repair(start: Graph, before: readonly LedgerEntry[], trials: readonly Trial[]): Promise<Trial[]>;
-  choose(trials: readonly Trial[]): Promise<CompressResult>;
+  readonly context: Context;
+  readonly judge: Judge;
+  readonly options: CompressOptions;
+  /** When it began, milliseconds. */
+  readonly begin: number;
+  readonly outcomes: PlanOutcome[];
+  /** Seconds that the longest trial took. */
+  longest: number;
 }
 
-function makeSearch(original: Graph, context: Context, judge: Judge, options: CompressOptions): Search {
-  const { target, maxDrop, timeLimit } = options;
-  const begin = performance.now();
-  const outcomes: PlanOutcome[] = [];
-  let longest = 0;
-  const timeLeft = (): boolean => (performance.now() - begin) / 1000 + longest < timeLimit;
-  const fits = ({ verdict }: Trial): boolean => verdict.drop <= maxDrop;
+/** A graph and the steps that led to it. */
+type Start = Pick<Trial, "graph" | "ledger">;
 
-  const search: Search = {
-    async attempt(start, before, plan, excluded) {
-      context.signal.throwIfAborted();
-      if (start !== original && !timeLeft()) {
-        outcomes.push({ plan, excluded, outcome: "not tried", reason: `the time limit of ${timeLimit} s was near` });
-        return undefined;
-      }
-      const started = performance.now();
-      try {
-        const steps = bindPlan(plan, excluded);
-        const { graph, ledger } = await run(start, steps, context, {
-          measure: (g) => judge.measure(g),
-          ...(options.validate && { validate: options.validate }),
-        });
-        const verdict = await judge.select(graph);
-        const gain = await judge.gain(graph);
-        const slower = gain.latencyInterval[1] >= 1 ? await judge.slower(graph) : [];
-        const trial = { plan, excluded, graph, ledger: [...before, ...ledger], verdict, gain };
-        context.log(trialLine(trial));
-        return { ...trial, shortcoming: shortcoming(gain, target, slower) };
-      } catch (error) {
-        if (context.signal.aborted || !(error instanceof PareError)) throw error;
-        outcomes.push({ plan, excluded, outcome: "failed", reason: messageOf(error) });
-        return undefined;
-      } finally {
-        longest = Math.max(longest, (performance.now() - started) / 1000);
-      }
-    },
+function timeLeft({ begin, longest, options }: Search): boolean {
+  return (performance.now() - begin) / 1000 + longest < options.timeLimit;
+}
 
-    async repair(start, before, trials) {
-      const best = Math.min(
-        1,
-        ...trials.filter((t) => fits(t) && !t.shortcoming).map((t) => objective(t.gain, target)),
-      );
-      const promising = trials
-        .filter((trial) => !fits(trial) && !trial.shortcoming && objective(trial.gain, target) < best)
-        .sort((a, b) => objective(a.gain, target) - objective(b.gain, target));
-      const repaired: Trial[] = [];
-      for (const trial of promising) {
-        if (!timeLeft()) break;
-        const found = await repairOne(trial, start, before);
-        if (found) repaired.push(found);
-      }
-      return repaired;
-    },
+function fits({ options }: Search, { verdict }: Trial): boolean {
+  return verdict.drop <= options.maxDrop;
+}
 
-    async choose(trials) {
-      const ranked = trials
-        .filter((trial) => fits(trial) && !trial.shortcoming)
-        .sort((a, b) => objective(a.gain, target) - objective(b.gain, target));
-      for (const trial of trials) if (!ranked.includes(trial)) outcomes.push(refused(trial, maxDrop));
-      for (const [place, trial] of ranked.slice(0, maxConfirmations).entries()) {
-        const confirmed = await judge.confirm(trial.graph);
-        if (confirmed.drop > maxDrop) {
-          outcomes.push(outcomeOf(trial, "over budget", "over the budget on the confirmation samples"));
-          continue;
-        }
-        outcomes.push(outcomeOf(trial, "chosen", "the best within the budget, and confirmed"));
-        for (const other of ranked.slice(place + 1)) {
-          outcomes.push(outcomeOf(other, "within budget", "within the budget, with less gain"));
-        }
-        return { graph: trial.graph, ledger: trial.ledger, plans: outcomes, gain: trial.gain, confirmed };
-      }
-      for (const trial of ranked.slice(maxConfirmations)) {
-        outcomes.push(outcomeOf(trial, "not tried", "not confirmed: three better plans had failed there"));
-      }
-      return { ledger: [], plans: outcomes };
-    },
-  };
+/** Trials inside the budget that are worth having, the best first. */
+function ranked(search: Search, trials: readonly Trial[]): Trial[] {
+  return byObjective(
+    search,
+    trials.filter((trial) => fits(search, trial) && !trial.shortcoming),
+  );
+}
 
-  /**
-   * Gives ever more of the harmful nodes back to float, 1, 2, 4, ..., until the drop is inside the budget; then halves
-   * the interval between the last two counts. Stops when the gain is gone.
-   */
-  async function repairOne(trial: Trial, start: Graph, before: readonly LedgerEntry[]): Promise<Trial | undefined> {
-    const harmful = await judge.harmful(trial.graph);
-    let [tooFew, enough] = [0, Number.POSITIVE_INFINITY];
-    let found: Trial | undefined;
-    while (timeLeft() && harmful.length > 0) {
-      const next = enough === Number.POSITIVE_INFINITY ? Math.max(1, tooFew * 2) : Math.floor((tooFew + enough) / 2);
-      if (next <= tooFew || next > harmful.length) break;
-      const excluded = harmful.slice(0, next);
-      const tried = await search.attempt(start, before, trial.plan, excluded);
-      if (!tried) break;
-      if (fits(tried)) [found, enough] = [tried, next];
-      else {
-        outcomes.push(refused(tried, maxDrop));
-        tooFew = next;
-      }
-      if (tried.shortcoming) break;
-    }
-    return found;
+function byObjective({ options }: Search, trials: readonly Trial[]): Trial[] {
+  return [...trials].sort((a, b) => objective(a.gain, options.target) - objective(b.gain, options.target));
+}
+
+/** Applies and measures a plan; undefined if a step refused. */
+async function attempt(
+  search: Search,
+  start: Start,
+  plan: Plan,
+  excluded: readonly string[] = [],
+): Promise<Trial | undefined> {
+  const { context, judge, options, outcomes } = search;
+  const began = performance.now();
+  try {
+    const { graph, ledger } = await run(start.graph, bindPlan(plan, excluded), context, {
+      measure: (changed) => judge.measure(changed),
+    });
+    const verdict = await judge.select(graph);
+    const gain = await judge.gain(graph);
+    const slower = gain.latencyInterval[1] >= 1 ? await judge.slower(graph) : [];
+    const trial = { plan, excluded, graph, ledger: [...start.ledger, ...ledger], verdict, gain };
+    context.log(trialLine(trial));
+    return { ...trial, shortcoming: shortcoming(gain, options.target, slower) };
+  } catch (error) {
+    if (context.signal.aborted || !(error instanceof PareError)) throw error;
+    outcomes.push({ plan, excluded, outcome: "failed", reason: messageOf(error) });
+    return undefined;
+  } finally {
+    search.longest = Math.max(search.longest, (performance.now() - began) / 1000);
   }
-
-  return search;
 }
 
-function refused(trial: Trial, maxDrop: number): PlanOutcome {
-  if (trial.verdict.drop > maxDrop) return outcomeOf(trial, "over budget", "loses more than the budget");
+/** Plans that lose too much but would beat the best inside the budget, with their harmful nodes given back to float. */
+async function repair(search: Search, start: Start, trials: readonly Trial[]): Promise<Trial[]> {
+  const { target } = search.options;
+  const [best] = ranked(search, trials);
+  const bar = best ? objective(best.gain, target) : 1;
+  const promising = trials.filter((trial) => !fits(search, trial) && objective(trial.gain, target) < bar);
+  const repaired: Trial[] = [];
+  for (const trial of byObjective(search, promising)) {
+    if (!timeLeft(search)) break;
+    const found = await repairOne(search, start, trial);
+    if (found) repaired.push(found);
+  }
+  return repaired;
+}
+
+/**
+ * Gives ever more of the harmful nodes back to float, 1, 2, 4, ..., until the drop is inside the budget; then halves the
+ * interval between the last two counts. Stops when the gain is gone.
+ */
+async function repairOne(search: Search, start: Start, trial: Trial): Promise<Trial | undefined> {
+  const harmful = await search.judge.harmful(trial.graph);
+  let [tooFew, enough] = [0, Number.POSITIVE_INFINITY];
+  let found: Trial | undefined;
+  while (timeLeft(search)) {
+    const next = enough === Number.POSITIVE_INFINITY ? Math.max(1, tooFew * 2) : Math.floor((tooFew + enough) / 2);
+    if (next <= tooFew || next > harmful.length) break;
+    const tried = await attempt(search, start, trial.plan, harmful.slice(0, next));
+    if (!tried) break;
+    if (fits(search, tried)) [found, enough] = [tried, next];
+    else {
+      search.outcomes.push(refused(search, tried));
+      tooFew = next;
+    }
+    if (tried.shortcoming) break;
+  }
+  return found;
+}
+
+async function choose(search: Search, trials: readonly Trial[]): Promise<CompressResult> {
+  const { judge, options, outcomes } = search;
+  const good = ranked(search, trials);
+  for (const trial of trials) if (!good.includes(trial)) outcomes.push(refused(search, trial));
+  for (const [place, trial] of good.slice(0, maxConfirmations).entries()) {
+    const confirmed = await judge.confirm(trial.graph);
+    if (confirmed.drop > options.maxDrop) {
+      outcomes.push(outcomeOf(trial, "over budget", "over the budget on the confirmation samples"));
+      continue;
+    }
+    outcomes.push(outcomeOf(trial, "chosen", "the best within the budget, and confirmed"));
+    for (const other of good.slice(place + 1)) {
+      outcomes.push(outcomeOf(other, "within budget", "within the budget, with less gain"));
+    }
+    return { graph: trial.graph, ledger: trial.ledger, plans: outcomes, gain: trial.gain, confirmed };
+  }
+  for (const trial of good.slice(maxConfirmations)) {
+    outcomes.push(outcomeOf(trial, "not tried", "not confirmed: better plans had failed there"));
+  }
+  return { ledger: [], plans: outcomes };
+}
+
+function refused({ options }: Search, trial: Trial): PlanOutcome {
+  if (trial.verdict.drop > options.maxDrop) return outcomeOf(trial, "over budget", "loses more than the budget");
   return outcomeOf(trial, "no gain", trial.shortcoming ?? "no gain");
 }
 

@@ -37,6 +37,11 @@ const rows: readonly PlanRow[] = [
     suits: ({ data, convolutions, products }) => data && (convolutions || products),
   },
   {
+    name: "int8 everywhere",
+    steps: [["quantize-static", { target: "size" }]],
+    suits: ({ data, convolutions, products }) => data && (convolutions || products),
+  },
+  {
     name: "int8, dynamic",
     steps: [["quantize-dynamic", {}]],
     suits: ({ products, recurrent }) => products || recurrent,
@@ -63,16 +68,6 @@ const rows: readonly PlanRow[] = [
     suits: ({ products, embeddings, convolutions }) => products || embeddings || convolutions,
   },
   { name: "8-bit weights", steps: [["quantize-weights", { bits: 8 }]], suits: () => true },
-  {
-    name: "int8, percentile ranges",
-    steps: [["quantize-static", { calibrator: "percentile" }]],
-    suits: ({ data, convolutions, products }) => data && (convolutions || products),
-  },
-  {
-    name: "int8, least-square ranges",
-    steps: [["quantize-static", { calibrator: "mse" }]],
-    suits: ({ data, convolutions, products }) => data && (convolutions || products),
-  },
   { name: "3-bit weights", steps: [["quantize-weights", { bits: 3 }]], suits: () => true },
   { name: "fp16", steps: [["convert-float", {}]], suits: () => true },
 ];

@@ -1,4 +1,5 @@
 import { type Graph, opKey } from "../graph/graph.ts";
+import { assertValid } from "../graph/validate.ts";
 import { allNodes } from "../graph/walk.ts";
 import type { Context, Step } from "../techniques/technique.ts";
 import type { StepCache } from "./cache.ts";
@@ -8,8 +9,6 @@ import type { Changes, LedgerEntry, Measurement, Skip } from "./ledger.ts";
 export interface RunOptions {
   /** Measures a graph: called for the first graph, and after every step. */
   measure(graph: Graph): Promise<Measurement>;
-  /** Refuses a graph that a step has broken. */
-  validate?(graph: Graph): void;
   /** Where finished steps are kept, so that a killed run goes on where it stopped. */
   readonly cache?: StepCache;
   /** Called after every step. */
@@ -69,7 +68,7 @@ async function applyStep(
   });
   const seconds = (performance.now() - start) / 1000;
   context.signal.throwIfAborted();
-  options.validate?.(changed);
+  assertValid(changed, step.name);
   const after = await options.measure(changed);
   const changes = changesBetween(graph, changed);
   const entry = { step: step.name, options: step.options, seconds, before, after, changes, skips, resumed: false };
