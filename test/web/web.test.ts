@@ -1,0 +1,40 @@
+import { build } from "esbuild";
+import { describe, expect, test } from "vitest";
+import { encodeOnnx } from "../../src/formats/onnx/index.ts";
+import { runtime } from "../../src/platform/node.ts";
+import { noiseImages, smallNetwork } from "./model.ts";
+import { inChromium } from "./page.ts";
+import predict, { type Prediction } from "./pages/predict.ts";
+
+const node = await runtime({ threads: 1 });
+
+describe("the library in a browser", () => {
+  test("bundles without Node's modules", async () => {
+    const contents = `export * from "./src/index.ts"; export * as web from "./src/platform/web.ts";`;
+    const { metafile } = await build({
+      stdin: { contents, resolveDir: new URL("../..", import.meta.url).pathname },
+      bundle: true,
+      format: "esm",
+      platform: "browser",
+      write: false,
+      metafile: true,
+      outdir: "bundle",
+      logLevel: "silent",
+    });
+    const external = Object.values(metafile.inputs).flatMap(({ imports }) => imports.filter((i) => i.external));
+    // "<runtime>" is esbuild's own helper code
+    expect(external.map(({ path }) => path).filter((path) => path !== "<runtime>")).toEqual([]);
+    expect(Object.keys(metafile.inputs).filter((path) => path.includes("onnxruntime-node"))).toEqual([]);
+    expect(Object.keys(metafile.inputs)).toContain("src/platform/web.ts");
+  });
+
+  test("a model predicts in the page what it predicts in Node", async () => {
+    const images = noiseImages(8);
+    const args: Prediction = { model: encodeOnnx(smallNetwork()), images: images.bytes(), count: 8 };
+    const here = await predict(node, args);
+    const there = await inChromium<Prediction, number[]>("predict", args);
+    expect(there).toHaveLength(80);
+    // both sum in float32, in different orders
+    for (const [i, logit] of there.entries()) expect(logit).toBeCloseTo(here[i]!, 4);
+  });
+});
