@@ -1,0 +1,89 @@
+import { expect, test } from "vitest";
+import { observeTypes } from "../analysis/observe.ts";
+import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
+import { runtime } from "../platform/node.ts";
+import { float32, type Tensor, tensor, toFloat32 } from "../tensor/tensor.ts";
+import { gradient } from "./gradient.ts";
+
+const onnx = await runtime({ threads: 1 });
+
+async function gradientsOf(
+  graph: Graph,
+  feeds: Record<string, Tensor>,
+  wrt: string[],
+): Promise<(Float32Array | undefined)[]> {
+  const result = gradient(graph, "loss", wrt, await observeTypes(graph, onnx, feeds));
+  const names = [...result.gradients.values()];
+  const wanted = names.flatMap((name) => (name ? [{ name }] : []));
+  const session = await onnx.open({ ...result.graph, outputs: wanted.length > 0 ? wanted : graph.outputs });
+  const values = await session.run(feeds);
+  await session.release();
+  return names.map((name) => (name ? toFloat32(values[name]!) : undefined));
+}
+
+function lossOf(nodes: Graph["nodes"], weights: Record<string, Tensor>, shape: readonly number[], last = "y"): Graph {
+  return makeGraph({
+    nodes: [...nodes, makeNode("ReduceSum", [last], ["loss"], { keepdims: 0 })],
+    weights: new Map(Object.entries(weights)),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape } }],
+    outputs: [{ name: "loss" }],
+  });
+}
+
+test("contributions of several uses add up, and unused values have no gradient", async () => {
+  const graph = lossOf(
+    [makeNode("Mul", ["x", "x"], ["a"]), makeNode("Add", ["a", "x"], ["b"]), makeNode("Mul", ["b", "w"], ["y"])],
+    { w: float32([1], [2]), other: float32([1], [0]) },
+    [3],
+  );
+  const [dx, dw, none] = await gradientsOf(graph, { x: float32([3], [1, 2, 3]) }, ["x", "w", "other"]);
+  expect([...dx!]).toEqual([6, 10, 14]);
+  expect([...dw!]).toEqual([2 + 6 + 12]);
+  expect(none).toBeUndefined();
+});
+
+test("integer paths end the gradient without an error", async () => {
+  const graph = lossOf([makeNode("ArgMax", ["x"], ["i"], { axis: 0 }), makeNode("Gather", ["x", "i"], ["y"])], {}, [3]);
+  const [dx] = await gradientsOf(graph, { x: float32([3], [1, 5, 3]) }, ["x"]);
+  expect([...dx!]).toEqual([0, 1, 0]);
+});
+
+test("quantization passes straight through inside its range, and its scale learns (LSQ)", async () => {
+  const graph = lossOf(
+    [
+      makeNode("QuantizeLinear", ["x", "s", "z"], ["q"]),
+      makeNode("DequantizeLinear", ["q", "s", "z"], ["d"]),
+      makeNode("Mul", ["d", "r"], ["y"]),
+    ],
+    { s: float32([], [0.1]), z: tensor("int8", [], Int8Array.of(0)), r: float32([4], [1, 2, 3, 4]) },
+    [4],
+  );
+  const x = [0.57, -0.21, 100, -100];
+  const [dx, ds] = await gradientsOf(graph, { x: float32([4], x) }, ["x", "s"]);
+  expect([...dx!]).toEqual([1, 2, 0, 0]);
+  // inside: round(x/s) - x/s; outside: the bound
+  expect(ds![0]).toBeCloseTo(6 - 5.7 + 2 * (-2 + 2.1) + 3 * 127 + 4 * -128, 3);
+});
+
+test("per-channel scales get a gradient each", async () => {
+  const graph = lossOf(
+    [
+      makeNode("QuantizeLinear", ["x", "s"], ["q"], { axis: 0 }),
+      makeNode("DequantizeLinear", ["q", "s"], ["y"], { axis: 0 }),
+    ],
+    { s: float32([2], [1, 0.5]) },
+    [2, 2],
+  );
+  const [ds] = await gradientsOf(graph, { x: float32([2, 2], [1.25, 2.25, 0.6, 1.1]) }, ["s"]);
+  expect(ds![0]).toBeCloseTo(-0.5, 5);
+  expect(ds![1]).toBeCloseTo(1 - 1.2 + (2 - 2.2), 5);
+});
+
+test("what has no rule is named", async () => {
+  const graph = lossOf([makeNode("Det", ["x"], ["y"], {}, "volume")], {}, [2, 2]);
+  const types = await observeTypes(graph, onnx, { x: float32([2, 2], [1, 0, 0, 1]) });
+  expect(() => gradient(graph, "loss", ["x"], types)).toThrow(/volume: has no gradient: 'Det'/);
+  expect(() => gradient(graph, "nothing", ["x"], types)).toThrow(/no value 'nothing'/);
+  expect(() => gradient(graph, "loss", ["nothing"], types)).toThrow(/no value 'nothing'/);
+  expect(() => gradient(graph, "x", ["x"], types)).toThrow(/shape \[2, 2\]/);
+});

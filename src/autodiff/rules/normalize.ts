@@ -1,0 +1,188 @@
+import { float, floatAttribute, intAttribute, intsAttribute } from "../../graph/graph.ts";
+import { float32 } from "../../tensor/tensor.ts";
+import { type Backward, ints, type Rule, scalar } from "../rule.ts";
+import {
+  add,
+  count,
+  div,
+  dyOf,
+  mul,
+  neg,
+  positiveAxis,
+  reshaped,
+  scaled,
+  shapeIn,
+  sub,
+  sumOver,
+  sumTo,
+} from "./helpers.ts";
+
+/** All axes of a rank but one. */
+function axesBut(rank: number, axis: number): number[] {
+  return Array.from({ length: rank }, (_, i) => i).filter((i) => i !== axis);
+}
+
+/** A vector along the channel axis (1), shaped to broadcast over a value of this rank. */
+function perChannel(g: Backward, vector: string, rank: number): string {
+  return g.op("Reshape", [vector, ints(g, [-1, ...Array.from({ length: rank - 2 }, () => 1)])]);
+}
+
+/**
+ * dx of x̂ = (x - mean) / deviation over some axes: (dx̂ - mean(dx̂) - x̂ mean(dx̂ x̂)) / deviation.
+ * Without centering (RMS norm) the first mean is left out.
+ */
+function throughNormalized(
+  g: Backward,
+  dxhat: string,
+  xhat: string,
+  inverse: string,
+  axes: readonly number[],
+  centered = true,
+): string {
+  const mean = (x: string): string => g.op("ReduceMean", [x, ints(g, axes)], { keepdims: 1 });
+  const shifted = centered ? sub(g, dxhat, mean(dxhat)) : dxhat;
+  return mul(g, sub(g, shifted, mul(g, xhat, mean(mul(g, dxhat, xhat)))), inverse);
+}
+
+export const batchNormalizationRule: Rule = (g) => {
+  const shape = shapeIn(g, 0);
+  const axes = axesBut(shape.length, 1);
+  const epsilon = scalar(g, floatAttribute(g.node, "epsilon", 1e-5));
+  const [x, gamma] = [g.node.inputs[0]!, g.node.inputs[1]!];
+  const training = intAttribute(g.node, "training_mode", 0) === 1;
+  const mean = training
+    ? g.op("ReduceMean", [x, ints(g, axes)], { keepdims: 1 })
+    : perChannel(g, g.node.inputs[3]!, shape.length);
+  const centered = sub(g, x, mean);
+  const variance = training
+    ? g.op("ReduceMean", [mul(g, centered, centered), ints(g, axes)], { keepdims: 1 })
+    : perChannel(g, g.node.inputs[4]!, shape.length);
+  const inverse = g.op("Reciprocal", [g.op("Sqrt", [add(g, variance, epsilon)])]);
+  const dy = dyOf(g);
+  const xhat = mul(g, centered, inverse);
+  const dxhat = mul(g, dy, perChannel(g, gamma, shape.length));
+  const toVector = (full: string): string => sumOver(g, full, axes, false);
+  const dx = (): string => (training ? throughNormalized(g, dxhat, xhat, inverse, axes) : mul(g, dxhat, inverse));
+  return [
+    g.wants(0) ? dx() : undefined,
+    g.wants(1) ? toVector(mul(g, dy, xhat)) : undefined,
+    g.wants(2) ? toVector(dy) : undefined,
+    g.wants(3) && !training ? neg(g, toVector(mul(g, dxhat, inverse))) : undefined,
+    g.wants(4) && !training
+      ? scaled(g, toVector(mul(g, mul(g, dxhat, xhat), mul(g, inverse, inverse))), -0.5)
+      : undefined,
+  ];
+};
+
+/** x̂ and 1 / deviation by the runtime's own kernel, over the axes from `axis` on. */
+function layerNormalized(g: Backward, x: string, shape: readonly number[], axis: number, epsilon: number) {
+  const ones = g.constant(float32(shape.slice(axis), new Float32Array(count(shape.slice(axis))).fill(1)));
+  const attributes = { axis, epsilon: float(epsilon) };
+  const [xhat, , inverse] = g.ops("LayerNormalization", [x, ones], attributes, 3);
+  return { xhat: xhat!, inverse: inverse! };
+}
+
+export const layerNormalizationRule: Rule = (g) => {
+  const shape = shapeIn(g, 0);
+  const axis = positiveAxis(intAttribute(g.node, "axis", -1), shape.length);
+  const axes = shape.map((_, i) => i).slice(axis);
+  const epsilon = floatAttribute(g.node, "epsilon", 1e-5);
+  const { xhat, inverse } = layerNormalized(g, g.node.inputs[0]!, shape, axis, epsilon);
+  const dy = dyOf(g);
+  return [
+    g.wants(0) ? throughNormalized(g, mul(g, dy, g.node.inputs[1]!), xhat, inverse, axes) : undefined,
+    g.wants(1) ? sumTo(g, mul(g, dy, xhat), shape, shapeIn(g, 1)) : undefined,
+    g.node.inputs[2] && g.wants(2) ? sumTo(g, dy, shape, shapeIn(g, 2)) : undefined,
+  ];
+};
+
+/** RMSNormalization and the runtime's SimplifiedLayerNormalization: x / √(mean(x²) + ε) scale. */
+export const rmsNormalizationRule: Rule = (g) => {
+  const shape = shapeIn(g, 0);
+  const axis = positiveAxis(intAttribute(g.node, "axis", -1), shape.length);
+  const axes = shape.map((_, i) => i).slice(axis);
+  const x = g.node.inputs[0]!;
+  const square = g.op("ReduceMean", [mul(g, x, x), ints(g, axes)], { keepdims: 1 });
+  const root = g.op("Sqrt", [add(g, square, scalar(g, floatAttribute(g.node, "epsilon", 1e-5)))]);
+  const inverse = g.op("Reciprocal", [root]);
+  const xhat = mul(g, x, inverse);
+  const dy = dyOf(g);
+  const dxhat = mul(g, dy, g.node.inputs[1]!);
+  return [
+    g.wants(0) ? throughNormalized(g, dxhat, xhat, inverse, axes, false) : undefined,
+    g.wants(1) ? sumTo(g, mul(g, dy, xhat), shape, shapeIn(g, 1)) : undefined,
+  ];
+};
+
+/** Instance normalization is group normalization with a group a channel. */
+export const instanceNormalizationRule: Rule = (g) => grouped(g, shapeIn(g, 0)[1]!);
+
+export const groupNormalizationRule: Rule = (g) => grouped(g, intAttribute(g.node, "num_groups", 1));
+
+/** Normalized over each group of channels and all places; scale and bias one a channel (or one a group, before 21). */
+function grouped(g: Backward, groups: number): readonly (string | undefined)[] {
+  const shape = shapeIn(g, 0);
+  const [n, channels] = [shape[0]!, shape[1]!];
+  const flat = [n, groups, count(shape) / (n * groups)];
+  const epsilon = floatAttribute(g.node, "epsilon", 1e-5);
+  const { xhat, inverse } = layerNormalized(g, reshaped(g, g.node.inputs[0]!, shape, flat), flat, 2, epsilon);
+  const dy = dyOf(g);
+  const perScale = shapeIn(g, 1)[0]!;
+  // axis 1 holds what has a scale each
+  const byScale = [n, perScale, count(shape) / (n * perScale)];
+  const view = (x: string, from: readonly number[]): string => reshaped(g, x, from, byScale);
+  const scale = g.op("Reshape", [g.node.inputs[1]!, ints(g, [perScale, 1])]);
+  const dxhat = reshaped(g, mul(g, view(dy, shape), scale), byScale, flat);
+  const dx = (): string => reshaped(g, throughNormalized(g, dxhat, xhat, inverse, [2]), flat, shape);
+  const toVector = (x: string): string => sumOver(g, x, [0, 2], false);
+  if (channels % perScale !== 0) return [];
+  return [
+    g.wants(0) ? dx() : undefined,
+    g.wants(1) ? toVector(mul(g, view(dy, shape), view(xhat, flat))) : undefined,
+    g.wants(2) ? toVector(view(dy, shape)) : undefined,
+  ];
+}
+
+/** (x - mean) / (deviation + 1e-9), as the operator's definition has it. */
+export const meanVarianceNormalizationRule: Rule = (g) => {
+  const axes = intsAttribute(g.node, "axes") ?? [0, 2, 3];
+  const [x, y, dy] = [g.node.inputs[0]!, g.node.outputs[0]!, dyOf(g)];
+  const mean = (v: string): string => g.op("ReduceMean", [v, ints(g, axes)], { keepdims: 1 });
+  const centered = sub(g, x, mean(x));
+  const deviation = add(g, g.op("Sqrt", [mean(mul(g, centered, centered))]), scalar(g, 1e-9));
+  return [throughNormalized(g, dy, y, div(g, scalar(g, 1), deviation), axes)];
+};
+
+/**
+ * y = x s^-β with s = bias + α/size Σ x² over neighbouring channels:
+ * dx = dy s^-β - (2αβ/size) x Σ' dy y / s, the sum over the channels whose neighbour this one is.
+ */
+export const lrnRule: Rule = (g) => {
+  const size = intAttribute(g.node, "size", 1);
+  const alpha = floatAttribute(g.node, "alpha", 1e-4) / size;
+  const beta = floatAttribute(g.node, "beta", 0.75);
+  const [x, y, dy] = [g.node.inputs[0]!, g.node.outputs[0]!, dyOf(g)];
+  const before = Math.floor((size - 1) / 2);
+  const after = size - 1 - before;
+  const s = add(
+    g,
+    scaled(g, neighbours(g, mul(g, x, x), before, after), alpha),
+    scalar(g, floatAttribute(g.node, "bias", 1)),
+  );
+  const direct = mul(g, dy, g.op("Pow", [s, scalar(g, -beta)]));
+  const spread = neighbours(g, div(g, mul(g, dy, y), s), after, before);
+  return [sub(g, direct, mul(g, scaled(g, x, 2 * alpha * beta), spread))];
+};
+
+/** Sum over the channels from `before` below to `after` above each. */
+function neighbours(g: Backward, x: string, before: number, after: number): string {
+  const shape = shapeIn(g, 0);
+  const pads = shape
+    .map((_, axis) => (axis === 1 ? before : 0))
+    .concat(shape.map((_, axis) => (axis === 1 ? after : 0)));
+  const padded = g.op("Pad", [x, ints(g, pads), scalar(g, 0)]);
+  const slices = Array.from({ length: before + after + 1 }, (_, i) =>
+    g.op("Slice", [padded, ints(g, [i]), ints(g, [i + shape[1]!]), ints(g, [1])]),
+  );
+  return slices.length === 1 ? slices[0]! : g.op("Sum", slices);
+}
