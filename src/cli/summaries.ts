@@ -3,5 +3,9 @@
  * test holds both equal.
  */
 export const techniqueSummaries: Readonly<Record<string, string>> = {
-  simplify: "Remove what computes nothing.",
+  simplify: "Fold, merge and remove what changes no result: constants, batch normalization, dead code, duplicates.",
+  "quantize-static":
+    "Run convolutions and matrix products on 8-bit integers, with activation ranges found on sample data.",
+  "quantize-weights": "Store weights in 8, 4, 3, 2 bits, ternary or binary; activations stay in floating point.",
+  "convert-float": "Convert weights and arithmetic to float16 or bfloat16, or back to float32, with range checks.",
 };
