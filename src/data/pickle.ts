@@ -125,9 +125,12 @@ export function unpickle(bytes: Uint8Array, who = "pickle"): Pickled {
     150: () => stack.push(take(number(8))), // BYTEARRAY8
     140: () => stack.push(utf8.decode(take(number(1)))), // SHORT_BINUNICODE
     88: () => stack.push(utf8.decode(take(number(4)))), // BINUNICODE
-    97: () => append([pop()]),
+    97: () => append([pop()]), // APPEND
     101: () => append(sinceMark()),
-    115: () => put([pop(), pop()].reverse()),
+    115: () => {
+      const value = pop(); // SETITEM
+      put([pop(), value]);
+    },
     117: () => put(sinceMark()),
     99: () => stack.push(global(line(), line())), // GLOBAL
     147: () => {
@@ -143,7 +146,7 @@ export function unpickle(bytes: Uint8Array, who = "pickle"): Pickled {
       build(stack.at(-1)!, state, who);
     },
   };
-  const tuple = (items: Item[]): Item => items.reverse() as unknown as Pickled[];
+  const tuple = (items: Item[]): Item => data(items.reverse());
   for (;;) {
     const code = number(1);
     if (code === 46) return asData(pop(), who); // STOP
