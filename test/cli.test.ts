@@ -17,7 +17,10 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const run = (...args: string[]): Promise<Finished> => pare(args, folder);
-const digest = (path: string): string => createHash("sha256").update(readFileSync(join(folder, path))).digest("hex");
+const digest = (path: string): string =>
+  createHash("sha256")
+    .update(readFileSync(join(folder, path)))
+    .digest("hex");
 const files = (): string[] => readdirSync(folder).sort();
 
 function json(finished: Finished): Record<string, unknown> {
@@ -162,7 +165,19 @@ describe("compress", () => {
   }, 240_000);
 
   test("refuses what can't be reached, and writes nothing", async () => {
-    const args = ["compress", model, "-o", "o.onnx", ...data, "--target", "latency", "--max-drop", "0", "--time-limit", "1s"];
+    const args = [
+      "compress",
+      model,
+      "-o",
+      "o.onnx",
+      ...data,
+      "--target",
+      "latency",
+      "--max-drop",
+      "0",
+      "--time-limit",
+      "1s",
+    ];
     const { status, stderr } = await run(...args);
     const wrote = files().includes("o.onnx");
     expect(wrote).toBe(status === 0);
@@ -201,16 +216,20 @@ describe("an interrupted run", () => {
     expect({ files: files(), model: digest(model) }).toEqual(before);
   }, 60_000);
 
-  test.each([300, 900, 2500])("killed after %d ms, no part of an output is visible", async (ms) => {
-    const before = digest(model);
-    const child = start(args, folder);
-    const ended = new Promise<void>((done) => child.on("close", () => done()));
-    const timer = setTimeout(() => child.kill("SIGKILL"), ms);
-    await ended;
-    clearTimeout(timer);
-    expect(digest(model)).toBe(before);
-    const visible = files().filter((name) => !name.startsWith("."));
-    if (visible.includes("out.onnx")) expect((await load(join(folder, "out.onnx"))).nodes.length).toBeGreaterThan(0);
-    else expect(visible).toEqual(["digits"]);
-  }, 60_000);
+  test.each([300, 900, 2500])(
+    "killed after %d ms, no part of an output is visible",
+    async (ms) => {
+      const before = digest(model);
+      const child = start(args, folder);
+      const ended = new Promise<void>((done) => child.on("close", () => done()));
+      const timer = setTimeout(() => child.kill("SIGKILL"), ms);
+      await ended;
+      clearTimeout(timer);
+      expect(digest(model)).toBe(before);
+      const visible = files().filter((name) => !name.startsWith("."));
+      if (visible.includes("out.onnx")) expect((await load(join(folder, "out.onnx"))).nodes.length).toBeGreaterThan(0);
+      else expect(visible).toEqual(["digits"]);
+    },
+    60_000,
+  );
 });

@@ -20,7 +20,9 @@ export interface Finished {
 /** Compiles the command line as it is published; call {@link removeBuild} at the end. */
 export function build(): void {
   const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
-  execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json"), "--outDir", dist], { stdio: "inherit" });
+  execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json"), "--outDir", dist], {
+    stdio: "inherit",
+  });
 }
 
 /** Removes what {@link build} has made. */

@@ -46,7 +46,8 @@ function placeholder({ types, choices, items }: OptionField): string {
 function help(field: OptionField): string {
   const notes: string[] = [];
   const plain = field.types.join() === "string" && field.choices.length === 0;
-  if (!plain && !field.types.includes("array")) notes.push(expectation(field));
+  if (field.types.length === 0) notes.push(field.choices.join(", "));
+  else if (!plain && !field.types.includes("array")) notes.push(expectation(field));
   const empty = field.default === undefined || (Array.isArray(field.default) && field.default.length === 0);
   if (!empty)
     notes.push(`default: ${typeof field.default === "string" ? field.default : JSON.stringify(field.default)}`);
@@ -68,7 +69,7 @@ const common = {
   threads: () => new Option("--threads <number>", "threads inside an operator (default: all cores)").argParser(count),
   seed: () => new Option("--seed <number>", "seed of all randomness").argParser(wholeNumber).default(0),
   device: () =>
-    new Option("--device <provider>", "execution provider: cpu, cuda, webgpu, coreml, dml, ...").default("cpu"),
+    new Option("--device <provider>", "execution provider: cpu, cuda, webgpu, coreml, dml, ...").default("cpu", "cpu"),
 } as const;
 
 /** Adds shared flags, in the given order. */
