@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import type { Dataset } from "../data/dataset.ts";
-import type { Graph } from "../graph/graph.ts";
+import type { Graph, Node } from "../graph/graph.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import type { Random } from "../random.ts";
 
@@ -40,6 +40,11 @@ export interface TechniqueSpec<Options extends z.ZodObject> {
   readonly data: "required" | "optional" | "unused";
   /** Options under which the technique must change nothing (for the laws); absent where there are none. */
   readonly identity?: z.input<Options>;
+  /**
+   * Whether the technique with default options could change a node: true, or why it leaves the node alone. Looks at the
+   * node and its weights' types and shapes, never at their content: `inspect` asks for every node of a large model.
+   */
+  readonly applies?: (node: Node, graph: Graph) => true | string;
   apply(graph: Graph, options: z.output<Options>, context: Context): Graph | Promise<Graph>;
 }
 

@@ -1,10 +1,10 @@
 import { z } from "zod";
+import { mapBodies, typesOf } from "../../analysis/bodies.ts";
 import { withDims } from "../../analysis/infer.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { nodeLabel } from "../../graph/graph.ts";
 import { selectionOptions, selector } from "../selection.ts";
 import { type Context, technique } from "../technique.ts";
-import { mapBodies, typesOf } from "./bodies.ts";
 import { constantNodes, foldConstants } from "./constants.ts";
 import { constantBranches } from "./control.ts";
 import { cancellingPairs, identities } from "./identities.ts";

@@ -1,4 +1,5 @@
 import { duplicateWeights } from "../../analysis/duplicates.ts";
+import { withoutDefaultInputs } from "../../graph/defaults.ts";
 import { edit } from "../../graph/edit.ts";
 import type { Attribute, Node } from "../../graph/graph.ts";
 import { allNodes, links, reads } from "../../graph/walk.ts";
@@ -45,13 +46,7 @@ function* nested(node: Node): Generator<Node> {
 export const defaultInputs: Pass = {
   name: "default-inputs",
   summary: "Initializers that are also listed as inputs become plain constants.",
-  run(graph) {
-    if (!graph.inputs.some(({ name }) => graph.weights.has(name))) return graph;
-    return edit(graph, (draft) => {
-      draft.inputs = draft.inputs.filter(({ name }) => !graph.weights.has(name));
-      draft.irVersion = Math.max(4, graph.irVersion);
-    });
-  },
+  run: withoutDefaultInputs,
 };
 
 /** Of nodes with the same operator, attributes and inputs the first is kept. */

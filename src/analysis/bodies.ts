@@ -1,9 +1,8 @@
-import { type InferredType, inferTypes, knownTypes } from "../../analysis/infer.ts";
-import { edit } from "../../graph/edit.ts";
-import type { Attribute, Graph, Node, Subgraph, Value } from "../../graph/graph.ts";
-import { captures } from "../../graph/walk.ts";
-import type { Runtime } from "../../platform/runtime.ts";
-import { constant } from "./pass.ts";
+import { edit } from "../graph/edit.ts";
+import type { Attribute, Graph, Node, Subgraph, Value } from "../graph/graph.ts";
+import { captures } from "../graph/walk.ts";
+import type { Runtime } from "../platform/runtime.ts";
+import { type InferredType, inferTypes, knownTypes } from "./infer.ts";
 
 /**
  * Applies `change` to every body of a control-flow node, given as a graph of its own: constants of the graph around it
@@ -40,10 +39,11 @@ async function mapBody(
   change: (body: Graph, foreign: ReadonlySet<string>) => Promise<Graph>,
 ): Promise<Subgraph> {
   const foreign = new Set<string>();
+  const overridable = new Set(outer.inputs.map(({ name }) => name));
   const weights = new Map(body.weights);
   const inputs: Value[] = [...body.inputs];
   for (const name of captures(body)) {
-    const weight = constant(outer, name);
+    const weight = overridable.has(name) ? undefined : outer.weights.get(name);
     const type = types.get(name);
     if (weight) {
       foreign.add(name);
