@@ -1,0 +1,122 @@
+import { edit } from "../graph/edit.ts";
+import { type Graph, makeNode, type Node, opKey, type PlainAttribute } from "../graph/graph.ts";
+import { float32, int64, type Tensor } from "../tensor/tensor.ts";
+import { contribDecompositions } from "./decompositions/contrib.ts";
+import { gruDecomposition, lstmDecomposition, rnnDecomposition } from "./decompositions/recurrent.ts";
+import type { ValueType } from "./rule.ts";
+
+/** Writes one node as others. Values are named by strings; the node's outputs are made by {@link Emitter.give}. */
+export interface Emitter {
+  readonly node: Node;
+  /** Type and concrete shape of one of the node's inputs or outputs. */
+  type(name: string): ValueType;
+  /** The value of a constant input, undefined where it is computed or absent. */
+  constantInput(i: number): Tensor | undefined;
+  /** Name of input `i`, undefined where it is left out. */
+  input(i: number): string | undefined;
+  /** Adds a node and returns its first output. */
+  op(op: string, inputs: readonly string[], attributes?: Readonly<Record<string, PlainAttribute>>): string;
+  /** Adds a node with `count` outputs. */
+  ops(
+    op: string,
+    inputs: readonly string[],
+    attributes: Readonly<Record<string, PlainAttribute>>,
+    count: number,
+  ): readonly string[];
+  constant(value: Tensor): string;
+  /** Makes output `i` of the node equal to a value; does nothing where that output is left out. */
+  give(i: number, value: string): void;
+}
+
+/** Writes a node as others, or returns why it can't. */
+export type Decomposition = (e: Emitter) => string | undefined;
+
+/** Operators that are differentiated through an equal graph of simpler ones. */
+export const decompositions: Readonly<Record<string, Decomposition>> = {
+  GRU: gruDecomposition,
+  LSTM: lstmDecomposition,
+  RNN: rnnDecomposition,
+  ...contribDecompositions,
+};
+
+/**
+ * The graph with recurrent layers unrolled over their steps and fused operators written out, so that every part has a
+ * gradient rule. Its outputs are the same up to rounding.
+ *
+ * @param types types and concrete shapes of the graph's values: the number of steps is fixed by them
+ * @param leave called with a node that stays as it is and the reason
+ */
+export function decompose(
+  graph: Graph,
+  types: ReadonlyMap<string, ValueType>,
+  leave: (node: Node, reason: string) => void = () => {},
+): Graph {
+  return graph.nodes.reduce((before, node) => {
+    const rule = decompositions[opKey(node)];
+    return rule ? decomposed(before, node, rule, types, leave) : before;
+  }, graph);
+}
+
+function decomposed(
+  graph: Graph,
+  node: Node,
+  rule: Decomposition,
+  types: ReadonlyMap<string, ValueType>,
+  leave: (node: Node, reason: string) => void,
+): Graph {
+  let reason: string | undefined;
+  const changed = edit(graph, (draft) => {
+    const made: Node[] = [];
+    const add = (
+      op: string,
+      inputs: readonly string[],
+      attributes: Readonly<Record<string, PlainAttribute>>,
+      outputs: readonly string[],
+    ): void => {
+      made.push(
+        makeNode(
+          op,
+          inputs,
+          outputs,
+          attributes,
+          draft.fresh(`${node.name || node.op}/${op.slice(op.lastIndexOf(":") + 1)}`),
+        ),
+      );
+    };
+    reason = rule({
+      node,
+      type: (name) => types.get(name) ?? { dtype: "float32", shape: [] },
+      constantInput: (i) => graph.weights.get(node.inputs[i] ?? ""),
+      input: (i) => node.inputs[i] || undefined,
+      op(op, inputs, attributes = {}) {
+        const output = draft.fresh(`${node.outputs[0]}/${op.toLowerCase()}`);
+        add(op, inputs, attributes, [output]);
+        return output;
+      },
+      ops(op, inputs, attributes, count) {
+        const outputs = Array.from({ length: count }, () => draft.fresh(`${node.outputs[0]}/${op.toLowerCase()}`));
+        add(op, inputs, attributes, outputs);
+        return outputs;
+      },
+      constant: (value) => draft.constant(`${node.outputs[0]}/const`, value),
+      give(i, value) {
+        const name = node.outputs[i];
+        if (name) add("Identity", [value], {}, [name]);
+      },
+    });
+    if (reason === undefined) draft.replace(node, ...made);
+  });
+  if (reason === undefined) return changed;
+  leave(node, reason);
+  return graph;
+}
+
+/** A float32 scalar constant. */
+export function scalar(e: Emitter, value: number): string {
+  return e.constant(float32([], [value]));
+}
+
+/** An int64 vector constant. */
+export function ints(e: Emitter, values: readonly number[]): string {
+  return e.constant(int64(values));
+}
