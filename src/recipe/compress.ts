@@ -1,6 +1,7 @@
 import { messageOf, PareError } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Context } from "../techniques/technique.ts";
+import { harmfulNodes } from "./harmful.ts";
 import type { Gain, Judge, Verdict } from "./judge.ts";
 import type { LedgerEntry, Measurement } from "./ledger.ts";
 import { bindPlan, type Plan, plansFor } from "./plans.ts";
@@ -164,7 +165,7 @@ async function repair(search: Search, start: Start, trials: readonly Trial[]): P
  * interval between the last two counts. Stops when the gain is gone.
  */
 async function repairOne(search: Search, start: Start, trial: Trial): Promise<Trial | undefined> {
-  const harmful = await search.judge.harmful(trial.graph);
+  const harmful = await harmfulNodes(start.graph, trial.graph, trial.plan, search.context, () => timeLeft(search));
   let [tooFew, enough] = [0, Number.POSITIVE_INFINITY];
   let found: Trial | undefined;
   while (timeLeft(search)) {

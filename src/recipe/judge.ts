@@ -39,6 +39,4 @@ export interface Judge {
   gain(graph: Graph): Promise<Gain>;
   /** Kernels that became slower, worst first. */
   slower(graph: Graph): Promise<readonly KernelChange[]>;
-  /** Names of nodes that a changed graph should leave in float, the most harmful first. */
-  harmful(graph: Graph): Promise<readonly string[]>;
 }

@@ -86,10 +86,15 @@ export function plansFor(graph: Graph, data: boolean): Plan[] {
   return rows.filter((row) => row.suits(traits)).map(({ name, steps }) => ({ name, steps }));
 }
 
-/** A plan's steps, with some nodes left in float. */
-export function bindPlan({ steps }: Plan, exclude: readonly string[] = []): Step[] {
+/** A plan's steps, with some nodes left in float, or all but some. */
+export function bindPlan({ steps }: Plan, exclude: readonly string[] = [], include: readonly string[] = []): Step[] {
   return steps.map(([name, options]) => {
-    const already = (options.exclude ?? []) as readonly string[];
-    return techniques[name]!(exclude.length > 0 ? { ...options, exclude: [...already, ...exclude] } : options);
+    const technique = techniques[name]!;
+    const more = [...((options.exclude ?? []) as readonly string[]), ...exclude];
+    return technique({
+      ...options,
+      ...(more.length > 0 && { exclude: more }),
+      ...(include.length > 0 && { include: [...include] }),
+    });
   });
 }
