@@ -41,7 +41,7 @@ test("metrics are shown in their unit", () => {
   expect(format.metricValue(1.40321, "nats/token")).toBe("1.403 nats/token");
   expect(format.metricDifference(-0.0021, "%")).toBe("-0.21 points");
   expect(format.metricDifference(-0.00001, "%")).toBe("0.00 points");
-  expect(format.metricDifference(0.25)).toBe("+0.2500");
+  expect(format.metricDifference(0.25)).toBe("+0.250");
   expect([0.034, 0.5, 1e-9].map(format.pValue)).toEqual(["p = 0.03", "p = 0.50", "p < 0.001"]);
   expect(format.percent(0.5)).toBe("50 %");
   expect(format.count(1234567)).toBe("1 234 567");

@@ -91,7 +91,7 @@ export function metricValue(value: number, unit?: string): string {
 export function metricDifference(difference: number, unit?: string): string {
   if (!Number.isFinite(difference)) return "–";
   const sign = difference > 0 ? "+" : "";
-  if (unit !== "%") return `${sign}${metricValue(difference, unit)}`;
+  if (unit !== "%") return `${sign}${significant(difference)}${unit ? ` ${unit}` : ""}`;
   const points = (difference * 100).toFixed(2);
   return Number(points) === 0 ? "0.00 points" : `${sign}${points} points`;
 }

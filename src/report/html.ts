@@ -45,7 +45,7 @@ export async function renderHtml(report: Report): Promise<string> {
 <body>
 <main>
 ${summary(report)}
-<nav aria-label="Sections">${made.map(({ id, title }) => html`<a href="#${id}">${title}</a> `)}</nav>
+<nav aria-label="Sections">${made.map(({ id, link }) => html`<a href="#${id}">${link}</a> `)}</nav>
 ${made.map(
   ({ id, title, body }) => html`<section id="${id}" aria-labelledby="${id}-title"><h2 id="${id}-title">${title}</h2>
 ${body}

@@ -44,7 +44,8 @@ section { margin-top: 44px; padding-top: 28px; border-top: 1px solid var(--line)
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; margin: 20px 0 0; }
 .tiles > div { padding: 12px 16px 14px; border-radius: 10px; background: var(--raised); }
 .tiles dt { color: var(--muted); font-size: 0.875rem; }
-.tiles dd { margin: 0; font-size: 1.625rem; font-weight: 650; line-height: 1.3; letter-spacing: -0.01em; font-variant-numeric: tabular-nums; }
+.tiles dd span { font-size: 0.9375rem; font-weight: 600; letter-spacing: 0; }
+.tiles dd { margin: 0; font-size: 1.5rem; font-weight: 650; line-height: 1.3; letter-spacing: -0.01em; font-variant-numeric: tabular-nums; }
 nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin-top: 24px; font-size: 0.875rem; }
 nav a { padding: 2px 0; text-decoration: none; } nav a:hover { text-decoration: underline; }
 .scroll { margin: 0 0 16px; overflow-x: auto; }
@@ -55,7 +56,10 @@ th, td { padding: 7px 14px 7px 0; border-bottom: 1px solid var(--line); text-ali
 th:last-child, td:last-child { padding-right: 0; }
 thead th { border-bottom: 1.5px solid var(--muted); color: var(--muted); font-size: 0.8125rem; font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 600; }
+tbody tr:last-child > * { border-bottom: 0; }
+thead code { color: var(--ink); }
 .number { text-align: right; white-space: nowrap; }
+small b { color: var(--ink); font-weight: 600; }
 .why { display: block; min-width: 16em; color: var(--muted); font-size: 0.875rem; }
 .outcome { white-space: nowrap; } .outcome.chosen { color: var(--good); font-weight: 600; } .outcome.over-budget, .outcome.failed { color: var(--bad); }
 details { font-size: 0.875rem; font-weight: 400; } summary { color: var(--link); cursor: pointer; }
@@ -82,16 +86,19 @@ figcaption { margin-top: 8px; color: var(--muted); font-size: 0.875rem; }
   main { padding: 20px 20px 48px; }
   h1 { font-size: 1.625rem; } .verdict { font-size: 1.0625rem; }
   .wide { display: none; } .narrow { display: block; }
-  .tiles { grid-template-columns: 1fr 1fr; } .tiles dd { font-size: 1.375rem; }
+  .tiles { grid-template-columns: 1fr 1fr; } .tiles dd { font-size: 1.25rem; } .tiles dd span { font-size: 0.875rem; } .tiles > div { padding: 10px 12px 12px; }
+  th, td { padding-right: 10px; } table { font-size: 0.875rem; } .number small { white-space: normal; }
   .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 8px; }
 }
 @media print {
   @page { margin: 16mm 14mm; }
   body { font-size: 10.5pt; }
   main { max-width: none; padding: 0; }
-  nav, summary { display: none; }
+  nav, .long, #plans details { display: none; }
+  summary { list-style: none; color: var(--muted); }
+  details::details-content { content-visibility: visible; block-size: auto; }
   section { margin-top: 22px; padding-top: 16px; }
-  h2, h3, caption, thead { break-after: avoid; }
+  h2, h3, h2 + p, .key, caption, thead { break-after: avoid; }
   figure, tr, .tiles > div, li, dt, .key { break-inside: avoid; }
   .methods dt, .facts dt { break-after: avoid; }
   .scroll { overflow: visible; }

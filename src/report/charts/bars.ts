@@ -1,5 +1,5 @@
 import type { Markup } from "../markup.ts";
-import { type Canvas, modelColour, responsive } from "./canvas.ts";
+import { type Canvas, modelColour, responsive, tickText } from "./canvas.ts";
 
 /** One row: a layer with a value of every model; undefined where the model has no such layer or it was not measured. */
 export interface BarRow {
@@ -17,15 +17,20 @@ export interface BarOptions {
   format(value: number): string;
 }
 
-const barHeight = 11;
+const barHeight = 12;
 const gap = 9;
 const nameHeight = 17;
 
-/** Horizontal bars, one a model in every row; names at the left, or above the bars where it is narrow. */
-export function bars(canvas: Canvas, rows: readonly BarRow[], options: BarOptions): Markup {
+/**
+ * Horizontal bars, one a model in every row; names at the left, or above the bars where it is narrow.
+ *
+ * @param rowsFor the rows, at most about `limit`
+ */
+export function bars(canvas: Canvas, rowsFor: (limit: number) => readonly BarRow[], options: BarOptions): Markup {
   const { plot } = canvas;
   return responsive(({ width, narrow }) => {
     const models = options.models.length;
+    const rows = rowsFor(narrow ? 12 : 24);
     const above = narrow ? nameHeight : 0;
     const rowHeight = above + models * barHeight + gap;
     const middle = rowHeight / 2;
@@ -60,7 +65,7 @@ export function bars(canvas: Canvas, rows: readonly BarRow[], options: BarOption
           textAnchor: "start",
           dx: 4,
           dy: top + barHeight / 2 - middle,
-          fontSize: 11,
+          fontSize: 10.5,
           fill: "var(--muted)",
         }),
       ];
@@ -83,7 +88,7 @@ export function bars(canvas: Canvas, rows: readonly BarRow[], options: BarOption
         labelArrow: "none",
         nice: true,
         ticks: narrow ? 3 : 6,
-        tickFormat: (x: number) => options.format(x),
+        tickFormat: (x: number) => tickText(options.format(x)),
       },
       y: { axis: null, domain: keys, padding: 0 },
       marks: [

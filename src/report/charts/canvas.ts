@@ -1,5 +1,5 @@
 import type { PlotOptions } from "@observablehq/plot";
-import { html, type Markup, raw } from "../markup.ts";
+import { cleanText, html, type Markup, raw } from "../markup.ts";
 
 /** A drawing surface without a browser. */
 export interface Canvas {
@@ -36,7 +36,7 @@ export async function openCanvas(): Promise<Canvas> {
       svg.querySelector("style")?.remove(); // the page has one for all charts
       svg.setAttribute("role", "img");
       svg.setAttribute("aria-label", label);
-      return raw(svg.outerHTML);
+      return raw(cleanText(svg.outerHTML));
     },
   };
 }
@@ -48,6 +48,14 @@ const narrow: Size = { width: 350, narrow: true };
 export function responsive(draw: (size: Size) => Markup): Markup {
   return html`<div class="wide">${draw(wide)}</div><div class="narrow">${draw(narrow)}</div>`;
 }
+
+/** A number on an axis: without the zeros that only precision would need. */
+export function tickText(text: string): string {
+  return text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
+}
+
+/** Halo around text, so that lines behind it do not strike it through. */
+export const halo = { stroke: "var(--paper)", strokeWidth: 4, strokeLinejoin: "round" } as const;
 
 /** Colour of the n-th model, the original being 0. */
 export function modelColour(index: number): string {

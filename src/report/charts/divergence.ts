@@ -1,6 +1,6 @@
 import { significant } from "../format.ts";
 import type { Markup } from "../markup.ts";
-import { type Canvas, modelColour, responsive } from "./canvas.ts";
+import { type Canvas, halo, modelColour, responsive } from "./canvas.ts";
 
 /** Signal to noise of one model's values against the original's, in order of execution. */
 export interface DivergenceLine {
@@ -50,6 +50,7 @@ export function divergenceChart(
           dx: right ? -11 : 11,
           dy: -10,
           fill: "var(--bad)",
+          ...halo,
         }),
         lines.length === 1
           ? null

@@ -1,6 +1,6 @@
 import { significant } from "../format.ts";
 import type { Markup } from "../markup.ts";
-import { type Canvas, modelColour } from "./canvas.ts";
+import { type Canvas, modelColour, tickText } from "./canvas.ts";
 
 /** Counts over equal bins between `min` and `max`. */
 export interface Histogram {
@@ -24,7 +24,7 @@ export function histogram(canvas: Canvas, label: string, before: Histogram, afte
     marginLeft: 40,
     marginRight: 14,
     marginBottom: 34,
-    x: { label: "weight", labelArrow: "none", ticks: 5, tickFormat: (x: number) => significant(x, 2) },
+    x: { label: "weight", labelArrow: "none", ticks: 5, tickFormat: (x: number) => tickText(significant(x, 2)) },
     y: { label: "weights in the bin, %", labelArrow: "none", ticks: 3, zero: true },
     marks: [
       plot.gridY({ stroke: "var(--line)", strokeOpacity: 1, ticks: 3 }),
@@ -48,7 +48,7 @@ function binsOf({ min, max, counts }: Histogram, reference: number): Bin[] {
   const scale = binWidth > 0 && reference > 0 ? reference / binWidth : 1;
   return counts.map((n, i) => ({
     x1: min + i * binWidth,
-    x2: min + (i + 1) * binWidth || min + 1e-9,
+    x2: min + (i + 1) * binWidth,
     share: (100 * n * scale) / total,
   }));
 }
@@ -93,7 +93,7 @@ export function channelRanges(
       label: "weight, smallest to largest",
       labelArrow: "none",
       ticks: 3,
-      tickFormat: (x: number) => significant(x, 2),
+      tickFormat: (x: number) => tickText(significant(x, 2)),
     },
     marks: [
       plot.gridY({ stroke: "var(--line)", strokeOpacity: 1, ticks: 3 }),

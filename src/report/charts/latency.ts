@@ -1,6 +1,6 @@
 import { milliseconds } from "../format.ts";
 import type { Markup } from "../markup.ts";
-import { type Canvas, modelColour, responsive } from "./canvas.ts";
+import { type Canvas, halo, modelColour, responsive, tickText } from "./canvas.ts";
 
 /** Times of one model, milliseconds. */
 export interface LatencyRow {
@@ -23,7 +23,7 @@ export function latencyChart(canvas: Canvas, rows: readonly LatencyRow[]): Marku
     key: String(i),
     low: row.quartiles[0],
     high: row.quartiles[1],
-    text: milliseconds(row.median),
+    text: `${row.model}: ${milliseconds(row.median)}`,
   }));
   return responsive(({ width, narrow }) =>
     canvas.svg("Distribution of the time of one inference, one row a model", {
@@ -38,7 +38,7 @@ export function latencyChart(canvas: Canvas, rows: readonly LatencyRow[]): Marku
         labelArrow: "none",
         domain: [0, limit],
         ticks: narrow ? 4 : 8,
-        tickFormat: (x: number) => milliseconds(x),
+        tickFormat: (x: number) => tickText(milliseconds(x)),
       },
       y: { axis: null, domain: keyed.map(({ key }) => key), padding: 0 },
       marks: [
@@ -69,16 +69,18 @@ export function latencyChart(canvas: Canvas, rows: readonly LatencyRow[]): Marku
             y: "key",
             stroke: "var(--ink)",
             strokeWidth: 2,
-            insetTop: nameHeight + 2,
+            insetTop: nameHeight + 4,
             insetBottom: 4,
           }),
-          plot.text([row], { x: "median", y: "key", text: "text", dy: -14, fontWeight: 600 }),
           plot.text([row], {
             y: "key",
-            text: "model",
+            text: "text",
             frameAnchor: "left",
             textAnchor: "start",
+            dx: 6,
             dy: nameHeight / 2 - rowHeight / 2,
+            fill: "currentColor",
+            ...halo,
           }),
         ]),
         plot.ruleX([0], { stroke: "var(--muted)" }),

@@ -1,6 +1,6 @@
 import { bytes as showBytes, significant } from "../format.ts";
 import type { Markup } from "../markup.ts";
-import { type Canvas, responsive, type Size } from "./canvas.ts";
+import { type Canvas, halo, responsive, type Size, tickText } from "./canvas.ts";
 import { placeLabels } from "./labels.ts";
 
 /** A model or a plan: how large it is and what it lost. */
@@ -18,8 +18,8 @@ export interface ScatterOptions {
   readonly axis: string;
   /** "points" or "%". */
   readonly unit: string;
-  /** Largest loss allowed. */
-  readonly budget?: number;
+  /** Largest loss allowed, and how to write it. */
+  readonly budget?: { readonly loss: number; readonly text: string };
 }
 
 const colours = {
@@ -47,9 +47,10 @@ export function scatter(canvas: Canvas, points: readonly Point[], options: Scatt
 function draw(canvas: Canvas, points: readonly Point[], options: ScatterOptions, { width, narrow }: Size): Markup {
   const { plot } = canvas;
   const { budget, unit } = options;
+  const limit = budget?.loss;
   const height = narrow ? 300 : 360;
   const margin = { marginTop: 34, marginRight: 16, marginBottom: 42, marginLeft: 52 };
-  const [best, worst] = lossDomain(points, budget);
+  const [best, worst] = lossDomain(points, limit);
   const largest = Math.max(...points.map((point) => point.bytes)) * 1.06;
   const toX = (x: number): number =>
     margin.marginLeft + (x / largest) * (width - margin.marginLeft - margin.marginRight);
@@ -85,7 +86,7 @@ function draw(canvas: Canvas, points: readonly Point[], options: ScatterOptions,
       labelArrow: "none",
       domain: [0, largest],
       ticks: narrow ? 3 : 6,
-      tickFormat: (x: number) => showBytes(x),
+      tickFormat: (x: number) => tickText(showBytes(x)),
     },
     y: {
       label: `${options.axis}, ${unit} (0 is the original; up is better)`,
@@ -96,15 +97,16 @@ function draw(canvas: Canvas, points: readonly Point[], options: ScatterOptions,
     marks: [
       plot.gridY({ stroke: "var(--line)", strokeOpacity: 1, ticks: 5 }),
       plot.ruleY([0], { stroke: "var(--muted)" }),
-      budget === undefined ? null : plot.ruleY([budget], { stroke: "var(--bad)", strokeDasharray: "5 4" }),
+      limit === undefined ? null : plot.ruleY([limit], { stroke: "var(--bad)", strokeDasharray: "5 4" }),
       budget === undefined
         ? null
         : plot.text([budget], {
-            y: (y: number) => y,
-            text: () => `budget: ${significant(budget)} ${unit}`,
+            y: "loss",
+            text: ({ text }: { text: string }) => `budget: ${text}`,
             frameAnchor: "right",
             dy: 9,
             fill: "var(--bad)",
+            ...halo,
           }),
       plot.line(paretoFront(shown.filter(({ off }) => !off)), {
         x: "bytes",
@@ -127,7 +129,7 @@ function draw(canvas: Canvas, points: readonly Point[], options: ScatterOptions,
         ),
       ),
       ...labels.map(({ at, text, dx, dy, textAnchor }) =>
-        plot.text([at], { x: "0", y: "1", text: () => text, dx, dy, textAnchor }),
+        plot.text([at], { x: "0", y: "1", text: () => text, dx, dy, textAnchor, fill: "currentColor", ...halo }),
       ),
     ],
   });

@@ -1,7 +1,7 @@
 import { type DType, dtypes } from "../../tensor/dtype.ts";
 import { bytes as showBytes } from "../format.ts";
 import type { Markup } from "../markup.ts";
-import { type Canvas, responsive } from "./canvas.ts";
+import { type Canvas, responsive, tickText } from "./canvas.ts";
 
 /** A model and its bytes of weights by element type. */
 export interface TypeRow {
@@ -73,7 +73,7 @@ export function typeBars(canvas: Canvas, rows: readonly TypeRow[]): Markup {
         label: "bytes of weights",
         labelArrow: "none",
         ticks: narrow ? 3 : 6,
-        tickFormat: (x: number) => showBytes(x),
+        tickFormat: (x: number) => tickText(showBytes(x)),
         domain: [0, longest],
       },
       y: { axis: null, domain: rows.map((_, i) => String(i)), padding: 0 },

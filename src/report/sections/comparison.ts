@@ -1,3 +1,4 @@
+import { ratioInWords } from "../document.ts";
 import {
   bytes,
   compact,
@@ -6,14 +7,27 @@ import {
   metricDifference,
   metricValue,
   milliseconds,
-  percent,
   pValue,
   significant,
 } from "../format.ts";
 import { type Content, html } from "../markup.ts";
-import type { ComparisonReport, ModelReport, Report } from "../report.ts";
+import type { ComparisonReport, ModelReport, Report, ScoreDifference } from "../report.ts";
 import { name, number, type Section, stacked, table } from "./parts.ts";
-import { differenceInterval, intervalText, sizeChange, speedChange } from "./words.ts";
+import { differenceInterval, intervalText, speedChange } from "./words.ts";
+
+const sizes = [
+  { title: "File", of: (model: ModelReport) => model.bytes, show: bytes, less: "smaller", more: "larger" },
+  { title: "File, gzip", of: (model: ModelReport) => model.gzip, show: bytes, less: "smaller", more: "larger" },
+  { title: "File, brotli", of: (model: ModelReport) => model.brotli, show: bytes, less: "smaller", more: "larger" },
+  { title: "Parameters", of: (model: ModelReport) => model.parameters, show: count, less: "fewer", more: "more" },
+  { title: "Multiply-accumulates", of: (model: ModelReport) => model.macs, show: compact, less: "fewer", more: "more" },
+  { title: "Nodes", of: (model: ModelReport) => model.nodes, show: count, less: "fewer", more: "more" },
+] as const;
+
+const usage = [
+  { title: "Peak memory", of: (model: ModelReport) => model.peakMemory, show: bytes },
+  { title: "Energy, estimated", of: (model: ModelReport) => model.energy, show: joules },
+] as const;
 
 /** The table of all models, the original first: every figure, and how it differs. */
 export function comparison(report: Report): Section | undefined {
@@ -31,20 +45,16 @@ export function comparison(report: Report): Section | undefined {
   for (const output of new Set(report.comparisons.flatMap(({ outputs }) => outputs.map((o) => o.output)))) {
     row(html`Output ${name(output, 24)} against the original's`, (_, i) => outputCell(output, against(i)));
   }
-  const size = (title: string, of: (model: ModelReport) => number | undefined, show: (x: number) => string): void =>
-    row(title, (model, i) => ratioCell(of(first), of(model), i, show));
-  size("File", (model) => model.bytes, bytes);
-  size("File, gzip", (model) => model.gzip, bytes);
-  size("File, brotli", (model) => model.brotli, bytes);
-  size("Parameters", (model) => model.parameters, count);
-  size("Multiply-accumulates", (model) => model.macs, compact);
-  size("Nodes", (model) => model.nodes, count);
+  for (const { title, of, show, less, more } of sizes) {
+    row(title, (model, i) => ratioCell(of(first), of(model), i, show, [less, more]));
+  }
   row("Latency", (model, i) => latencyCell(model, against(i)));
-  size("Peak memory", (model) => model.peakMemory, bytes);
-  size("Energy, estimated", (model) => model.energy, joules);
+  for (const { title, of, show } of usage) {
+    row(title, (model, i) => ratioCell(of(first), of(model), i, show, ["less", "more"]));
+  }
   const columns = [{ title: "" }, ...models.map((model) => ({ title: name(model.name, 28), numeric: true }))];
   const title = models.length > 1 ? "Before and after" : "The model";
-  return { id: "comparison", title, body: table(title, columns, rows) };
+  return { id: "comparison", title, link: title, body: table(title, columns, rows) };
 }
 
 function scoreCell(model: ModelReport, metric: string, against: ComparisonReport | undefined): Content {
@@ -54,10 +64,14 @@ function scoreCell(model: ModelReport, metric: string, against: ComparisonReport
   return stacked(
     number(metricValue(score.value, score.unit)),
     score.interval && intervalText(score.interval, score.unit),
-    change && number(metricDifference(change.difference, change.unit)),
-    change?.interval && `(${differenceInterval(change.interval, change.unit)})`,
+    change && html`<b>${differenceText(change)}</b>`,
     change?.p !== undefined && number(pValue(change.p)),
   );
+}
+
+function differenceText({ difference, interval, unit }: ScoreDifference): string {
+  const range = interval ? ` (${differenceInterval(interval, unit)})` : "";
+  return `${number(metricDifference(difference, unit))}${range}`;
 }
 
 function outputCell(output: string, against: ComparisonReport | undefined): Content {
@@ -75,11 +89,11 @@ function ratioCell(
   value: number | undefined,
   index: number,
   show: (x: number) => string,
+  words: readonly [less: string, more: string],
 ): Content {
   if (value === undefined) return undefined;
-  if (index === 0 || !before) return number(show(value));
-  const ratio = value / before;
-  return stacked(number(show(value)), number(`${percent(Number(ratio.toPrecision(3)))} · ${sizeChange(ratio)}`));
+  if (index === 0 || !before || !value) return number(show(value));
+  return stacked(number(show(value)), html`<b>${ratioInWords(value, before, words)}</b>`);
 }
 
 function latencyCell(model: ModelReport, against: ComparisonReport | undefined): Content {
@@ -87,11 +101,12 @@ function latencyCell(model: ModelReport, against: ComparisonReport | undefined):
   if (!latency) return undefined;
   const [low, high] = latency.quartiles.map((ms) => milliseconds(ms));
   const interval = against?.latencyInterval;
+  const speed = against && speedChange(against);
   return stacked(
     number(milliseconds(latency.median)),
     number(`quartiles ${low} to ${high}`),
-    number(`${count(latency.runs)} runs, batch ${latency.batch}`),
-    against && number(speedChange(against) ?? ""),
-    interval && number(`time × ${significant(interval[0])} to ${significant(interval[1])}`),
+    number(`${count(latency.runs)} runs of ${latency.batch}`),
+    speed && html`<b>${number(speed)}</b>`,
+    interval && number(`${significant(1 / interval[1])} to ${significant(1 / interval[0])}`),
   );
 }

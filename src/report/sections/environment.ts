@@ -33,6 +33,7 @@ export function environment(report: Report): Section {
   return {
     id: "environment",
     title: "Where and how it ran",
+    link: "Environment",
     body: html`<dl class="facts">${known.map(([title, content]) => html`<dt>${title}</dt><dd>${content}</dd>`)}</dl>`,
   };
 }
@@ -96,6 +97,7 @@ export function methods(report: Report): Section {
   return {
     id: "methods",
     title: "How the figures were measured",
+    link: "Methods",
     body: html`<dl class="methods">${items.filter(([shown]) => shown).map(([, title, text]) => html`<dt>${title}</dt><dd>${units(text)}</dd>`)}</dl>`,
   };
 }

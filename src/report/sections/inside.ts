@@ -34,7 +34,8 @@ export const latency: SectionMaker = ({ models, comparisons }, canvas) => {
   return {
     id: "latency",
     title: "Latency",
-    body: html`${figure(latencyChart(canvas, timed), caption)}${slower.length > 0 && table("Kernels that became slower", columns, slower)}`,
+    link: "Latency",
+    body: html`${figure(latencyChart(canvas, timed), caption)}${slower.length > 0 && html`<h3>Kernels that became slower</h3>${table("Kernels that became slower", columns, slower)}`}`,
   };
 };
 
@@ -54,7 +55,7 @@ export const divergence: SectionMaker = ({ models, comparisons }, canvas) => {
   const caption = html`Signal to noise of what each layer hands on, against the original's on the same samples.${bad.map(
     ({ model, firstBad }) => html` The error of ${name(model, 28)} first jumps at ${name(firstBad ?? "")}.`,
   )}`;
-  return { id: "divergence", title: "Where the error comes from", body: figure(chart, caption) };
+  return { id: "divergence", title: "Where the error comes from", link: "Error", body: figure(chart, caption) };
 };
 
 /** Histograms and channel ranges of the weights that moved most. */
@@ -72,6 +73,7 @@ ${channels && channels.length > 1 && channelRanges(canvas, `${what}: range of ev
   return {
     id: "weights",
     title: "Weights that moved most",
+    link: "Weights",
     body: html`<p>Lowest signal to noise first. Channels whose ranges lie far apart are what a single scale serves badly.</p>
 ${names.length > 0 && modelKey(names)}<div class="grid">${items}</div>`,
   };

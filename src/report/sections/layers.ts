@@ -6,8 +6,6 @@ import { type Content, html, type Markup } from "../markup.ts";
 import type { LayerReport, Report } from "../report.ts";
 import { figure, folded, modelKey, name, number, type SectionMaker, table } from "./parts.ts";
 
-const shownRows = 24;
-
 /** A layer with its counterparts in the other models, found by name. */
 interface LayerRow {
   readonly layer: LayerReport;
@@ -26,8 +24,8 @@ export const layers: SectionMaker = (report, canvas) => {
   if (parts.every((part) => part === undefined)) return undefined;
   const left =
     report.models.length > shown.length && html`<p>The layers of the first ${shown.length} models are shown.</p>`;
-  const body = html`${left}${parts}${rows.length > 0 && folded("All layers as a table", layerTable(rows, names))}`;
-  return { id: "layers", title: "Where the bytes and the time are", body };
+  const body = html`${left}${parts}${rows.length > 0 && html`<div class="long">${folded("All layers as a table", layerTable(rows, names))}</div>`}`;
+  return { id: "layers", title: "Where the bytes and the time are", link: "Bytes and time", body };
 };
 
 /** Layers of all models by name; those of the same name and a repeated one are told apart by their order. */
@@ -78,15 +76,15 @@ function ranking(
     .filter(({ most }) => most > 0)
     .sort((a, b) => b.most - a.most);
   if (valued.length === 0) return undefined;
-  const rest = valued.length > shownRows + 1 ? valued.slice(shownRows) : [];
-  const data: BarRow[] = valued
-    .slice(0, valued.length - rest.length)
-    .map(({ row, values }) => ({ label: labelOf(row), values }));
-  if (rest.length > 0) {
-    const values = names.map((_, m) => sum(rest.map(({ values }) => values[m])));
-    data.push({ label: sameLabel(`${rest.length} other layers`), values });
-  }
-  const chart = bars(canvas, data, { label, axis, models: names, format: (x) => number(format(x)) });
+  const rowsFor = (limit: number): BarRow[] => {
+    const rest = valued.length > limit + 1 ? valued.slice(limit) : [];
+    const data = valued.slice(0, valued.length - rest.length);
+    const shown: BarRow[] = data.map(({ row, values }) => ({ label: labelOf(row), values }));
+    if (rest.length === 0) return shown;
+    const values = names.map((_, m) => sum(rest.map((other) => other.values[m])));
+    return [...shown, { label: sameLabel(`${rest.length} other layers`), values }];
+  };
+  const chart = bars(canvas, rowsFor, { label, axis, models: names, format: (x) => number(format(x)) });
   return figure(html`${names.length > 1 && modelKey(names)}${chart}`, `${label}.`);
 }
 
@@ -117,7 +115,7 @@ function types({ models }: Report, canvas: Canvas): Markup | undefined {
     html`<i class="swatch type-${typeSlot(type)}"></i>${type}`,
     ...rows.map(({ byType }) => (byType[type] ? number(bytes(byType[type])) : "–")),
   ]);
-  return html`${figure(chart, "Bytes of weights by element type; darker colours are more bits an element.")}${table("Bytes of weights by element type", columns, cells)}`;
+  return html`${figure(chart, "Bytes of weights by element type; stronger colours are more bits an element, grey are integers of 16 bits and more.")}${table("Bytes of weights by element type", columns, cells)}`;
 }
 
 function layerTable(rows: readonly LayerRow[], names: readonly string[]): Markup {

@@ -32,7 +32,12 @@ export function ledger(report: Report): Section | undefined {
       changesCell(entry),
     ]),
   ];
-  return { id: "steps", title: "Steps", body: table("Steps from the original to the result", columns, rows) };
+  return {
+    id: "steps",
+    title: "Steps",
+    link: "Steps",
+    body: table("Steps from the original to the result", columns, rows),
+  };
 }
 
 function scoreText({ scores }: Measurement, metric: string): string {
@@ -82,7 +87,7 @@ export function leftAlone(report: Report): Section | undefined {
     const reasons = [...byReason].sort(([, a], [, b]) => b.length - a.length);
     return html`<h3>${step}</h3><ul class="reasons">${reasons.map(([reason, nodes]) => html`<li>${reason}: ${nodeList(nodes)}</li>`)}</ul>`;
   });
-  return { id: "left", title: "What was left alone, and why", body: html`${body}` };
+  return { id: "left", title: "What was left alone, and why", link: "Left alone", body: html`${body}` };
 }
 
 const shownNodes = 6;

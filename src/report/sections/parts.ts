@@ -8,15 +8,20 @@ export interface Section {
   /** Anchor, a word. */
   readonly id: string;
   readonly title: string;
+  /** The title in a word or two, for the list of sections. */
+  readonly link: string;
   readonly body: Markup;
 }
 
 /** Makes a section from the report; undefined where the report has nothing for it. */
 export type SectionMaker = (report: Report, canvas: Canvas) => Section | undefined;
 
-/** A number in words of {@link "../format.ts"}, set for reading: thin spaces that do not break, a true minus. */
+/** A space inside a number or between it and its unit. */
+const innerSpace = /(?<=\d) (?=\d{3}(?!\d)|(?:[kMGT]?B|[kMGT]|[mµn]?[sJ]|min|h|%|dB|points?)(?!\w))/g;
+
+/** Numbers of a text set for reading: thin spaces that do not break, a true minus. */
 export function number(text: string): string {
-  return text.replaceAll(" ", "\u202f").replace(/(?<!\d)-(?=\d)/g, "\u2212");
+  return text.replace(innerSpace, "\u202f").replace(/(?<![\w.])-(?=\d)/g, "\u2212");
 }
 
 /** A name as code, shortened in the middle, with the whole name in its title. */

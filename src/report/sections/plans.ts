@@ -13,7 +13,9 @@ export const plans: SectionMaker = (report, canvas) => {
   const points = searched ? planPoints(report) : modelPoints(report, metric);
   if (!metric || (points.length < (searched ? 2 : 3) && !searched)) return undefined;
   const share = unitOf(report, metric) === "%";
-  const budget = report.verdict && report.verdict.maxDrop * 100;
+  const { maxDrop } = report.verdict ?? {};
+  const budget =
+    maxDrop === undefined ? undefined : { loss: maxDrop * 100, text: loss(maxDrop, unitOf(report, metric)) };
   const options = {
     axis: `loss of ${metric}`,
     unit: share ? "points" : "%",
@@ -23,6 +25,7 @@ export const plans: SectionMaker = (report, canvas) => {
   return {
     id: "plans",
     title: searched ? "Plans tried" : "Accuracy against size",
+    link: searched ? "Plans" : "Accuracy against size",
     body: html`${chart}${searched && planTable(report.plans, unitOf(report, metric))}`,
   };
 };

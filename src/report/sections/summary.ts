@@ -1,4 +1,5 @@
-import { bytes, metricDifference, metricValue, milliseconds, times } from "../format.ts";
+import { ratioInWords } from "../document.ts";
+import { bytes, metricDifference, metricValue, milliseconds, significant } from "../format.ts";
 import { html, type Markup } from "../markup.ts";
 import type { ComparisonReport, ModelReport, Report } from "../report.ts";
 import { number } from "./parts.ts";
@@ -23,7 +24,7 @@ export function summary(report: Report): Markup {
   return html`<header>
 <p class="over">${report.tool.name} ${report.tool.version} · <time datetime="${report.created}">${dateText(report.created)}</time></p>
 <h1>${report.title}</h1>
-${verdict && html`<p class="badge ${verdict.met ? "good" : "bad"}">${verdict.met ? "✓ Budget kept" : "✗ Budget not kept"}</p>`}
+${verdict && html`<p class="badge ${verdict.met ? "good" : "bad"}">${badge(verdict.met, comparisons.length > 0)}</p>`}
 ${sentences.map((sentence) => html`<p class="verdict">${sentence}</p>`)}
 ${verdict && html`<p>${askedSentence(verdict, unit)} ${budgetSentence(verdict, unit)}</p>`}
 ${verdict && verdict.findings.length > 0 && html`<ul>${verdict.findings.map((finding) => html`<li>${finding}</li>`)}</ul>`}
@@ -31,63 +32,74 @@ ${comparisons.length < 2 && html`<dl class="tiles">${tiles(models, last)}</dl>`}
 </header>`;
 }
 
+function badge(met: boolean, compared: boolean): string {
+  if (met) return "✓ Budget kept";
+  return compared ? "✗ Budget not kept" : "✗ No better model within the budget";
+}
+
 function dateText(created: string): string {
   const match = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)/.exec(created);
   return match ? `${match[1]} ${match[2]} UTC` : created;
 }
 
-function tile(label: string, value: string, note: string): Markup {
-  return html`<div><dt>${label}</dt><dd>${value}<small>${note}</small></dd></div>`;
+function tile(label: string, value: string, unit: string, note: string): Markup {
+  return html`<div><dt>${label}</dt><dd>${value}${unit !== "" && html` <span>${unit}</span>`}<small>${note}</small></dd></div>`;
+}
+
+/** A text of number and words with the number set apart: "3.91× smaller". */
+function split(text: string): [value: string, unit: string] {
+  const [, value = text, unit = ""] = /^([-+\d.]+×?) (.*)$/.exec(text) ?? [];
+  return [number(value), unit];
 }
 
 function tiles(models: readonly ModelReport[], comparison: ComparisonReport | undefined): (Markup | undefined)[] {
   const before = models[0];
   if (!before) return [];
   const after = comparison && models[comparison.model];
-  if (!after) {
-    const score = before.scores[0];
-    return [
-      tile(
-        "File size",
-        number(bytes(before.bytes)),
-        `${number(bytes(before.gzip ?? before.bytes))}${before.gzip === undefined ? "" : " gzipped"}`,
-      ),
-      score &&
-        tile(
-          score.metric,
-          number(metricValue(score.value, score.unit)),
-          score.interval ? intervalText(score.interval, score.unit) : "",
-        ),
-      before.latency && tile("Latency", number(milliseconds(before.latency.median)), "median of an inference"),
-    ];
-  }
-  const score = comparison.scores[0];
-  const { latencyRatio: ratio, latencyInterval: interval } = comparison;
+  return after ? changeTiles(before, after, comparison) : modelTiles(before);
+}
+
+function modelTiles({ bytes: size, gzip, scores: [score], latency, peakMemory }: ModelReport): (Markup | undefined)[] {
+  const show = (label: string, text: string, note: string): Markup => tile(label, ...split(text), note);
   return [
-    tile(
-      "File size",
-      `÷\u202f${times(1 / comparison.bytesRatio).replace("×", "")}`,
-      number(`${bytes(before.bytes)} → ${bytes(after.bytes)}`),
-    ),
-    ratio !== undefined && before.latency && after.latency
+    show("File size", bytes(size), gzip === undefined ? "" : number(`${bytes(gzip)} gzipped`)),
+    score &&
+      show(
+        score.metric,
+        metricValue(score.value, score.unit),
+        score.interval ? intervalText(score.interval, score.unit) : "",
+      ),
+    latency && show("Latency", milliseconds(latency.median), "median of an inference"),
+    peakMemory === undefined ? undefined : show("Peak memory", bytes(peakMemory), "of the process"),
+  ];
+}
+
+function changeTiles(before: ModelReport, after: ModelReport, comparison: ComparisonReport): (Markup | undefined)[] {
+  const score = comparison.scores[0];
+  const { latencyRatio, latencyInterval } = comparison;
+  const fromTo = (a: number, b: number, show: (x: number) => string): string => number(`${show(a)} → ${show(b)}`);
+  const factors = latencyInterval?.map((bound) => significant(1 / bound)).reverse();
+  const size = split(ratioInWords(after.bytes, before.bytes, ["smaller", "larger"]));
+  return [
+    tile("File size", ...size, fromTo(before.bytes, after.bytes, bytes)),
+    latencyRatio !== undefined && before.latency && after.latency
       ? tile(
           "Speed",
-          times(1 / ratio),
-          number(`${milliseconds(before.latency.median)} → ${milliseconds(after.latency.median)}`) +
-            (interval ? ` (${times(1 / interval[1]).replace("×", "")} to ${times(1 / interval[0])})` : ""),
+          ...split(ratioInWords(latencyRatio, 1, ["faster", "slower"])),
+          `${fromTo(before.latency.median, after.latency.median, milliseconds)}${factors ? ` (${factors.join(" to ")})` : ""}`,
         )
       : undefined,
     score &&
       tile(
         score.metric,
-        number(metricDifference(score.difference, score.unit)),
-        `${number(`${metricValue(score.before, score.unit)} → ${metricValue(score.after, score.unit)}`)}${score.interval ? ` (${differenceInterval(score.interval, score.unit)})` : ""}`,
+        ...split(metricDifference(score.difference, score.unit)),
+        `${fromTo(score.before, score.after, (x) => metricValue(x, score.unit))}${score.interval ? ` (${differenceInterval(score.interval, score.unit)})` : ""}`,
       ),
     before.peakMemory !== undefined && after.peakMemory !== undefined
       ? tile(
           "Peak memory",
-          `÷\u202f${times(before.peakMemory / after.peakMemory).replace("×", "")}`,
-          number(`${bytes(before.peakMemory)} → ${bytes(after.peakMemory)}`),
+          ...split(ratioInWords(after.peakMemory, before.peakMemory, ["smaller", "larger"])),
+          fromTo(before.peakMemory, after.peakMemory, bytes),
         )
       : undefined,
   ];

@@ -1,4 +1,5 @@
-import { bytes, joules, metricDifference, metricValue, milliseconds, significant, times } from "../format.ts";
+import { ratioInWords } from "../document.ts";
+import { bytes, count, joules, metricDifference, metricValue, milliseconds, significant } from "../format.ts";
 import type { ComparisonReport, ModelReport, Report, ScoreDifference, VerdictReport } from "../report.ts";
 import { number } from "./parts.ts";
 
@@ -10,24 +11,17 @@ export function intervalText(interval: readonly [low: number, high: number], uni
     : number(`${significant(low, 4)} to ${metricValue(high, unit)}`);
 }
 
-/** Interval of a difference: "-0.51 to +0.09 points". */
+/** Interval of a difference: "-0.51 to +0.09". */
 export function differenceInterval(interval: readonly [low: number, high: number], unit?: string): string {
-  const [low, high] = interval.map((x) => metricDifference(x, unit)) as [string, string];
-  return number(unit === "%" ? `${low.replace(" points", "")} to ${high}` : `${low} to ${high}`);
-}
-
-/** How the size changed: "3.91× smaller". */
-export function sizeChange(ratio: number): string {
-  if (ratio < 0.995) return `${times(1 / ratio)} smaller`;
-  return ratio > 1.005 ? `${times(ratio)} larger` : "same size";
+  const plain = unit === "%" ? "%" : undefined;
+  return number(interval.map((x) => metricDifference(x, plain).replace(" points", "")).join(" to "));
 }
 
 /** How the speed changed, as far as the interval tells: "1.82× faster". */
 export function speedChange({ latencyRatio: ratio, latencyInterval: interval }: ComparisonReport): string | undefined {
   if (ratio === undefined) return undefined;
   if (interval && interval[0] <= 1 && interval[1] >= 1) return "no change of speed that the runs could show";
-  if (ratio < 1) return `${times(1 / ratio)} faster`;
-  return ratio > 1 ? `${times(ratio)} slower` : "same speed";
+  return ratioInWords(ratio, 1, ["faster", "slower"]);
 }
 
 /** What a difference of a metric means: loss, gain, or nothing that these samples can show. */
@@ -44,7 +38,11 @@ export function differenceWords({ metric, difference, interval, better, unit }: 
 /** One model against the first, in a sentence. */
 export function comparisonSentence(report: Report, comparison: ComparisonReport): string {
   const score = comparison.scores[0];
-  const found = [sizeChange(comparison.bytesRatio), speedChange(comparison), score && differenceWords(score)];
+  const found = [
+    ratioInWords(comparison.bytesRatio, 1, ["smaller", "larger"]),
+    speedChange(comparison),
+    score && differenceWords(score),
+  ];
   const before = report.models[0]?.name ?? "the original";
   const subject = report.models[comparison.model]?.name ?? "the result";
   return `${subject} against ${before}: ${found.filter(Boolean).join(", ")}.`;
@@ -84,12 +82,13 @@ export function askedSentence(verdict: VerdictReport, unit: string | undefined):
 export function budgetSentence(verdict: VerdictReport, unit: string | undefined): string | undefined {
   const { drop, dropInterval: interval, maxDrop, metric, samples } = verdict;
   if (drop === undefined) return undefined;
-  const measured = `${drop < 0 ? `Gained ${loss(-drop, unit)}` : `Lost ${loss(drop, unit)}`} of ${metric} on ${number(String(samples.confirmation))} samples that were not used to choose`;
+  const measured = `${drop < 0 ? `Gained ${loss(-drop, unit)}` : `Lost ${loss(drop, unit)}`} of ${metric} on ${number(count(samples.confirmation))} samples that were not used to choose`;
   if (!interval) return `${measured}.`;
-  const range = `95 % interval of the loss: ${loss(interval[0], unit)} to ${loss(interval[1], unit)}`.replaceAll(
-    "95 %",
-    "95\u202f%",
-  );
+  const range =
+    `95 % interval of the loss: ${loss(interval[0], unit).replace(/\u202f\D+$/, "")} to ${loss(interval[1], unit)}`.replaceAll(
+      "95 %",
+      "95\u202f%",
+    );
   const inside = drop <= maxDrop;
   const sure = inside ? interval[1] <= maxDrop : interval[0] > maxDrop;
   if (sure) return `${measured} (${range}, all of it ${inside ? "inside" : "beyond"} the budget).`;

@@ -1,0 +1,291 @@
+import { parseHTML } from "linkedom";
+import { describe, expect, test } from "vitest";
+import type { LedgerEntry, Measurement, Score } from "../recipe/ledger.ts";
+import { renderHtml } from "./html.ts";
+import type { LayerReport, ModelReport, Report } from "./report.ts";
+
+const hostile = `</style><script>alert("x")</script><img src=x onerror='y'>&amp;\u202e\u0000 "q" 'r' ]]> ${"long/".repeat(30)}end`;
+
+function score(value: number): Score {
+  return { metric: "top-1", value, interval: [value - 0.01, value + 0.01], better: "higher", unit: "%", samples: 1000 };
+}
+
+function measured(bytes: number, accuracy: number, ms: number): Measurement {
+  const latency = { median: ms, quartiles: [ms * 0.98, ms * 1.03] as const, runs: 50, batch: 1 };
+  return { bytes, scores: [score(accuracy)], latency };
+}
+
+function layer(name: string, bytes: number, ms: number): LayerReport {
+  return { name, op: "Conv", parameters: bytes / 4, bytes, byType: { float32: bytes }, macs: bytes * 100, ms };
+}
+
+function model(name: string, scale: number, accuracy: number): ModelReport {
+  const layers = Array.from({ length: 40 }, (_, i) =>
+    layer(i === 3 ? hostile : `block${i}/conv`, 4000 * scale * (i + 1), i / 9),
+  );
+  return {
+    ...measured(1e6 * scale, accuracy, 4 * scale),
+    name,
+    gzip: 9e5 * scale,
+    brotli: 8e5 * scale,
+    parameters: 250_000,
+    macs: 4e7,
+    nodes: 80,
+    byType: { float32: 5e5 * scale, int8: 4e5 * scale, int32: 2e4, custom: 100 },
+    peakMemory: 7e7,
+    energy: 2e-4 * scale,
+    times: Array.from({ length: 50 }, (_, i) => 4 * scale * (1 + ((i * 7) % 13) / 100)),
+    layers,
+  };
+}
+
+const [before, after] = [measured(1e6, 0.92, 4), measured(2.5e5, 0.91, 1)];
+
+const step: LedgerEntry = {
+  step: "quantize-static",
+  options: { perChannel: true, note: hostile },
+  seconds: 3.2,
+  before,
+  after,
+  changes: { nodesBefore: 80, nodesAfter: 120, operators: { QuantizeLinear: 20, Relu: -5 }, weightsChanged: 40 },
+  skips: [
+    ...Array.from({ length: 9 }, (_, i) => ({ node: `n${i}`, reason: "shared" })),
+    { node: hostile, reason: hostile },
+  ],
+  resumed: true,
+};
+
+function fullReport(): Report {
+  const comparison: Report["comparisons"][number] = {
+    model: 1,
+    bytesRatio: 0.25,
+    latencyRatio: 0.25,
+    latencyInterval: [0.24, 0.27],
+    scores: [
+      {
+        metric: "top-1",
+        before: 0.92,
+        after: 0.91,
+        difference: -0.01,
+        interval: [-0.02, 0.001],
+        p: 0.08,
+        better: "higher",
+        unit: "%",
+      },
+    ],
+    outputs: [{ output: hostile, sqnr: 24, cosine: 0.99 }],
+    divergence: ["a", hostile, "c", "d"].map((node, i) => ({
+      node,
+      value: `${node}_out`,
+      sqnr: i === 0 ? Number.POSITIVE_INFINITY : 30 - 5 * i,
+      cosine: 0.99,
+    })),
+    firstBad: hostile,
+    slower: [{ node: hostile, op: "Add", before: 0.1, after: 0.2 }],
+  };
+  const histogram = { min: -1, max: 1, counts: [1, 4, 6, 4, 1] };
+  return {
+    version: 1,
+    tool: { name: "pare", version: "0.0.0" },
+    created: "2026-01-02T03:04:05.000Z",
+    title: hostile,
+    command: `pare compress ${hostile}`,
+    seed: 7,
+    machine: { runtime: "onnxruntime-node", provider: "cpu", threads: 1, processor: hostile, platform: "linux" },
+    data: { name: hostile, samples: 2000, classes: ["a", hostile] },
+    models: [model("before.onnx", 1, 0.92), model(hostile, 0.25, 0.91)],
+    comparisons: [comparison],
+    ledger: [step],
+    plans: [
+      {
+        name: "int8",
+        steps: [{ step: "quantize-static", options: { x: 1 } }],
+        measured: after,
+        drop: 0.01,
+        outcome: "chosen",
+        reason: "best",
+      },
+      { name: hostile, steps: [], measured: after, drop: 0.5, outcome: "over budget", reason: hostile },
+      { name: "broken", steps: [], outcome: "failed", reason: "no" },
+      {
+        name: "infinite",
+        steps: [],
+        measured: after,
+        drop: Number.POSITIVE_INFINITY,
+        outcome: "over budget",
+        reason: "no",
+      },
+    ],
+    verdict: {
+      target: "size",
+      maxDrop: 0.02,
+      metric: "top-1",
+      drop: 0.01,
+      dropInterval: [-0.001, 0.02],
+      samples: { calibration: 100, selection: 500, confirmation: 500 },
+      met: true,
+      findings: [hostile],
+    },
+    weights: [
+      {
+        layer: hostile,
+        weight: "w",
+        before: histogram,
+        after: histogram,
+        channels: [
+          [-1, 1],
+          [-0.5, 0.1],
+        ],
+        sqnr: 20,
+      },
+    ],
+  };
+}
+
+const emptyReport: Report = {
+  ...fullReport(),
+  title: "nothing",
+  models: [],
+  comparisons: [],
+  ledger: [],
+  plans: [],
+  weights: [],
+};
+
+function sectionsOf(page: string): string[] {
+  return [...parseHTML(page).document.querySelectorAll("section")].map(({ id }) => id);
+}
+
+const voids = new Set(["meta", "link", "br", "hr", "img", "input", "!doctype"]);
+
+/** Elements that are opened and closed out of order. */
+function misnested(page: string): string[] {
+  const open: string[] = [];
+  const wrong: string[] = [];
+  const text = page.replace(/<style>.*?<\/style>/gs, "");
+  for (const [, closing, name = "", selfClosing] of text.matchAll(
+    /<(\/?)([!a-zA-Z][\w-]*)(?:[^<>"']|"[^"]*"|'[^']*')*?(\/?)>/g,
+  )) {
+    if (voids.has(name.toLowerCase()) || selfClosing) continue;
+    if (!closing) open.push(name);
+    else if (open.at(-1) === name) open.pop();
+    else wrong.push(name);
+  }
+  return [...wrong, ...open];
+}
+
+describe("renderHtml", () => {
+  test("makes a well-formed page whose references hold", async () => {
+    const page = await renderHtml(fullReport());
+    expect(misnested(page)).toEqual([]);
+    const { document } = parseHTML(page);
+    const ids = [...document.querySelectorAll("[id]")].map(({ id }) => id);
+    expect(new Set(ids).size).toBe(ids.length);
+    const targets = [...document.querySelectorAll("a")].map((a) => a.getAttribute("href")?.slice(1) ?? "");
+    expect(targets.filter((target) => !ids.includes(target))).toEqual([]);
+    const charts = [...document.querySelectorAll("svg")];
+    expect(charts.length).toBeGreaterThan(10);
+    for (const chart of charts) {
+      expect(chart.getAttribute("role")).toBe("img");
+      expect(chart.getAttribute("aria-label")).toBeTruthy();
+    }
+    expect(document.querySelectorAll("th:not([scope])")).toHaveLength(0);
+    const defined = new Set(page.match(/--[\w-]+(?=:)/g));
+    expect(
+      [...page.matchAll(/var\((--[\w-]+)\)/g)].map(([, name]) => name!).filter((name) => !defined.has(name)),
+    ).toEqual([]);
+  });
+
+  test("asks the network for nothing and runs nothing", async () => {
+    const { document } = parseHTML(await renderHtml(fullReport()));
+    expect(document.querySelectorAll("script, img, iframe, object, embed, form, base")).toHaveLength(0);
+    for (const element of document.querySelectorAll("*")) {
+      for (const { name, value } of [...element.attributes]) {
+        expect(name).not.toMatch(/^on|^src$|^xlink/);
+        if (name === "href") expect(value).toMatch(/^#|^data:,$/);
+      }
+    }
+    expect(document.querySelector("style")?.textContent).not.toMatch(/url\(|@import/);
+  });
+
+  test("shows no value that is not one", async () => {
+    const { document } = parseHTML(await renderHtml(fullReport()));
+    document.querySelector("style")?.remove();
+    expect(document.toString()).not.toMatch(/NaN|undefined|\[object|Infinity|null/);
+  });
+
+  test("keeps hostile names as text", async () => {
+    const { document } = parseHTML(await renderHtml(fullReport()));
+    expect(document.querySelector("h1")?.textContent).toContain('<script>alert("x")</script><img src=x');
+    expect(
+      [...document.querySelectorAll("code[title]")].map((code) => code.getAttribute("title")).join("\n"),
+    ).toContain("<script>");
+    expect(document.body.textContent).not.toMatch(/[\u202e\0]/);
+  });
+
+  test("is the same for the same report", async () => {
+    expect(await renderHtml(fullReport())).toBe(await renderHtml(fullReport()));
+  });
+
+  const all = [
+    "comparison",
+    "steps",
+    "plans",
+    "layers",
+    "latency",
+    "divergence",
+    "weights",
+    "left",
+    "environment",
+    "methods",
+  ];
+  const bare = ({ latency: _, times: __, ...rest }: ModelReport): ModelReport => ({
+    ...rest,
+    layers: [],
+    byType: {},
+    scores: [],
+  });
+  const cases: [string, (report: Report) => Partial<Report>, string[]][] = [
+    ["everything", () => ({}), []],
+    ["no steps", () => ({ ledger: [] }), ["steps", "left"]],
+    ["no skips", ({ ledger }) => ({ ledger: ledger.map((entry) => ({ ...entry, skips: [] })) }), ["left"]],
+    ["no plans and two models", () => ({ plans: [] }), ["plans"]],
+    ["no weights", () => ({ weights: [] }), ["weights"]],
+    [
+      "no divergence",
+      ({ comparisons }) => ({ comparisons: comparisons.map((c) => ({ ...c, divergence: [] })) }),
+      ["divergence"],
+    ],
+    ["bare models", ({ models }) => ({ models: models.map(bare) }), ["layers", "latency"]],
+    [
+      "one model",
+      ({ models }) => ({ models: models.slice(0, 1), comparisons: [], plans: [] }),
+      ["plans", "divergence"],
+    ],
+  ];
+  test.each(cases)("leaves out what it has no data for: %s", async (_, change, missing) => {
+    const report = fullReport();
+    const page = await renderHtml({ ...report, ...change(report) });
+    expect(sectionsOf(page)).toEqual(all.filter((id) => !missing.includes(id)));
+    expect(misnested(page)).toEqual([]);
+    expect(page).not.toMatch(/NaN|undefined|Infinity/);
+  });
+
+  test("renders a report of nothing, and one read back from JSON", async () => {
+    const { verdict: _, data: __, command: ___, seed: ____, ...nothing } = emptyReport;
+    expect(sectionsOf(await renderHtml(nothing))).toEqual(["environment", "methods"]);
+    const page = await renderHtml(JSON.parse(JSON.stringify(fullReport())) as Report);
+    expect(page).not.toMatch(/NaN|undefined|>null/);
+    expect(sectionsOf(page)).toEqual(all);
+  });
+
+  test("compares more than two models in one table and one chart", async () => {
+    const report = fullReport();
+    const second = { ...report.comparisons[0]!, model: 2 };
+    const models = [...report.models, model("third.onnx", 0.5, 0.915)];
+    const page = await renderHtml({ ...report, models, comparisons: [...report.comparisons, second], plans: [] });
+    const { document } = parseHTML(page);
+    expect(document.querySelector("#plans svg")?.textContent).toContain("third.onnx");
+    expect(document.querySelectorAll("#comparison thead th")).toHaveLength(4);
+  });
+});
