@@ -41,7 +41,8 @@ const normalStep: Readonly<Record<Width, number>> = {
   binary: 1.596,
 };
 
-const candidateCount: Readonly<Record<Width, number>> = { 8: 6, 4: 18, 3: 20, 2: 20, ternary: 20, binary: 1 };
+/** Steps tried by the search. On normal and Laplace weights in blocks of 32 to 512, 28 gain 0.02 dB over 6 at 4 bits. */
+const candidates = 6;
 
 /** Adding and subtracting 1.5 * 2^52 rounds a float64 below 2^51 to the nearest integer, ties to even. */
 const magic = 6755399441055744;
@@ -256,10 +257,9 @@ function search(b: Block): void {
   const cover = b.symmetric ? (ternary ? 1 : levels / 2) / Math.max(high, -low) : (levels - 1) / (high - low);
   const first = 0.9 * (ternary ? Math.min(cover, 0.6 * normal) : cover);
   const last = Math.max(1.1 * cover, 1.2 * normal);
-  const count = candidateCount[width];
-  const ratio = (last / first) ** (1 / (count - 1));
+  const ratio = (last / first) ** (1 / (candidates - 1));
   const middle = (levels - 1) / 2;
-  for (let c = 0, inverse = first; c < count; c++, inverse *= ratio) {
+  for (let c = 0, inverse = first; c < candidates; c++, inverse *= ratio) {
     if (ternary) consider(b, inverse, 1);
     else if (b.symmetric) {
       consider(b, inverse, levels / 2);
@@ -381,6 +381,6 @@ function shrink(r: number, beta: number): number {
   const a = Math.abs(r);
   // at beta = 10 the threshold is 10^(-1 / 1.3) = 0.17, and it falls to 0.148 in 20 rounds
   if (a < 0.148) return 0;
-  const left = a - a ** (p - 1) / beta;
+  const left = a - power(a) / (a * beta);
   return left > 0 ? Math.sign(r) * left : 0;
 }

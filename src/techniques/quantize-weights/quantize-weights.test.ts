@@ -1,75 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { encodeOnnx } from "../../formats/onnx/index.ts";
 import { type Graph, makeGraph, makeNode } from "../../graph/graph.ts";
 import { runtime } from "../../platform/node.ts";
-import { openSession } from "../../platform/ort.ts";
 import type { Tensors } from "../../platform/runtime.ts";
-import { random } from "../../random.ts";
-import { float32, int64, toFloat32 } from "../../tensor/tensor.ts";
-import type { Context } from "../technique.ts";
+import { runtime as webRuntime } from "../../platform/web.ts";
+import { int64 } from "../../tensor/tensor.ts";
+import { normal, outputOf, type Skip, sqnr, testContext } from "../testing.ts";
 import { quantizeWeights } from "./index.ts";
 
 const cpu = await runtime({ threads: 1 });
-const web = await import("onnxruntime-web");
-web.env.wasm.numThreads = 1;
-
-interface Skip {
-  readonly node: string;
-  readonly reason: string;
-}
-
-function contextOf(skips: Skip[] = []): Context {
-  return {
-    runtime: cpu,
-    random: random(1),
-    log: () => {},
-    progress: () => {},
-    skip: (node, reason) => skips.push({ node, reason }),
-    signal: new AbortController().signal,
-  };
-}
-
-const noise = random(7);
-function gaussian(shape: readonly number[]) {
-  const size = shape.reduce((a, b) => a * b, 1);
-  return float32(
-    shape,
-    Float32Array.from({ length: size }, () => 0.1 * noise.normal()),
-  );
-}
-
-/** Without optimizations: they turn DequantizeLinear and MatMul into a kernel that rounds activations to int8. */
-async function outputOf(
-  graph: Graph,
-  feeds: Tensors,
-  optimize: "disabled" | "all" = "disabled",
-): Promise<Float32Array> {
-  const session = await cpu.open(graph, { optimize });
-  try {
-    return toFloat32((await session.run(feeds)).y!).slice();
-  } finally {
-    await session.release();
-  }
-}
-
-async function wasmOutputOf(graph: Graph, feeds: Tensors): Promise<Float32Array> {
-  const session = await openSession(web, encodeOnnx(graph), { executionProviders: ["wasm"] });
-  try {
-    return toFloat32((await session.run(feeds)).y!).slice();
-  } finally {
-    await session.release();
-  }
-}
-
-function sqnr(reference: Float32Array, value: Float32Array): number {
-  let signal = 0;
-  let error = 0;
-  for (let i = 0; i < reference.length; i++) {
-    signal += reference[i]! ** 2;
-    error += (reference[i]! - value[i]!) ** 2;
-  }
-  return 10 * Math.log10(signal / error);
-}
+const wasm = await webRuntime({ provider: "wasm", threads: 1 });
+/** Optimizations turn DequantizeLinear and MatMul into a kernel that rounds activations to int8. */
+const plain = { optimize: "disabled" } as const;
 
 const opsets = { "": 25 };
 const x = { name: "x", type: { kind: "tensor", dtype: "float32" } } as const;
@@ -79,22 +20,22 @@ const one = (op: string, weight: readonly number[], attributes = {}, inputs = ["
     nodes: [makeNode(op, inputs, ["y"], attributes)],
     inputs: [x],
     outputs: [y],
-    weights: new Map([["w", gaussian(weight)]]),
+    weights: new Map([["w", normal(weight)]]),
     opsets,
     irVersion: 13,
   });
 
 const cases: Record<string, { graph: Graph; feed: Tensors; kernels?: boolean }> = {
-  "MatMul [K, N]": { graph: one("MatMul", [72, 24]), feed: { x: gaussian([3, 72]) }, kernels: true },
-  "MatMul, batch of weights": { graph: one("MatMul", [2, 40, 9]), feed: { x: gaussian([2, 3, 40]) } },
-  "MatMul, weight on the left": { graph: one("MatMul", [9, 40], {}, ["w", "x"]), feed: { x: gaussian([40, 5]) } },
-  "Gemm transB": { graph: one("Gemm", [24, 70], { transB: 1 }), feed: { x: gaussian([3, 70]) }, kernels: true },
-  Conv: { graph: one("Conv", [8, 5, 3, 3]), feed: { x: gaussian([1, 5, 6, 6]) } },
-  "Conv, grouped": { graph: one("Conv", [8, 4, 3, 3], { group: 2 }), feed: { x: gaussian([1, 8, 6, 6]) } },
-  ConvTranspose: { graph: one("ConvTranspose", [6, 4, 3, 3]), feed: { x: gaussian([1, 6, 4, 4]) } },
+  "MatMul [K, N]": { graph: one("MatMul", [72, 24]), feed: { x: normal([3, 72]) }, kernels: true },
+  "MatMul, batch of weights": { graph: one("MatMul", [2, 40, 9]), feed: { x: normal([2, 3, 40]) } },
+  "MatMul, weight on the left": { graph: one("MatMul", [9, 40], {}, ["w", "x"]), feed: { x: normal([40, 5]) } },
+  "Gemm transB": { graph: one("Gemm", [24, 70], { transB: 1 }), feed: { x: normal([3, 70]) }, kernels: true },
+  Conv: { graph: one("Conv", [8, 5, 3, 3]), feed: { x: normal([1, 5, 6, 6]) } },
+  "Conv, grouped": { graph: one("Conv", [8, 4, 3, 3], { group: 2 }), feed: { x: normal([1, 8, 6, 6]) } },
+  ConvTranspose: { graph: one("ConvTranspose", [6, 4, 3, 3]), feed: { x: normal([1, 6, 4, 4]) } },
   "ConvTranspose, grouped": {
     graph: one("ConvTranspose", [6, 4, 3, 3], { group: 2 }),
-    feed: { x: gaussian([1, 6, 4, 4]) },
+    feed: { x: normal([1, 6, 4, 4]) },
   },
   Gather: { graph: one("Gather", [20, 48], {}, ["w", "x"]), feed: { x: int64([3, 0, 19, 7], [2, 2]) }, kernels: true },
 };
@@ -109,7 +50,7 @@ describe("every form stands for the same numbers", () => {
   for (const [name, { graph, feed, kernels }] of Object.entries(cases)) {
     for (const bits of [8, 4, 3, 2, "ternary", "binary"] as const) {
       it(`${name}, ${bits} bits`, async () => {
-        const float = await outputOf(graph, feed);
+        const float = await outputOf(cpu, graph, feed);
         for (const granularity of ["block", "channel", "tensor"] as const) {
           for (const symmetric of [true, false]) {
             const results: Float32Array[] = [];
@@ -127,12 +68,12 @@ describe("every form stands for the same numbers", () => {
               } as const;
               const step = quantizeWeights({ ...options });
               const skips: Skip[] = [];
-              const small = await step.apply(graph, contextOf(skips));
+              const small = await step.apply(graph, testContext(cpu, skips));
               expect(skips).toEqual([]);
-              const got = await outputOf(small, feed);
-              const browser = await wasmOutputOf(small, feed);
+              const got = await outputOf(cpu, small, feed, plain);
+              const browser = await outputOf(wasm, small, feed);
               expect(sqnr(got, browser), `${format} on WASM`).toBeGreaterThan(90);
-              const optimized = await outputOf(small, feed, "all");
+              const optimized = await outputOf(cpu, small, feed);
               expect(sqnr(got, optimized), `${format} optimized`).toBeGreaterThan(format === "dequantize" ? 35 : 90);
               expect(sqnr(float, got), `${format} ${granularity} ${symmetric}`).toBeGreaterThan(bars[bits]);
               results.push(got);
