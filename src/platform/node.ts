@@ -87,7 +87,8 @@ async function open(
     intraOpNumThreads: session.threads ?? defaults.threads,
     interOpNumThreads: 1,
     graphOptimizationLevel: session.optimize ?? "all",
-    logSeverityLevel: 3,
+    // errors come back as exceptions: 4 keeps the runtime from printing them too
+    logSeverityLevel: 4,
     ...(session.dims && { freeDimensionOverrides: session.dims }),
   };
   const opener = (graph: Graph): Promise<Session> => openPlaced(ort, placeWeights(graph), settings, session.profile);

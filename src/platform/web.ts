@@ -169,7 +169,8 @@ async function open(
   const settings: InferenceSession.SessionOptions = {
     executionProviders: [provider],
     graphOptimizationLevel: session.optimize ?? "all",
-    logSeverityLevel: 3,
+    // errors come back as exceptions: 4 keeps the runtime from printing them too
+    logSeverityLevel: 4,
     ...(session.dims && { freeDimensionOverrides: session.dims }),
   };
   const opener = (graph: Graph): Promise<Session> => {
