@@ -1,4 +1,4 @@
-import { levelsOf, middleOf, type Width } from "./block-fit.ts";
+import { middleOf, type Width } from "./block-fit.ts";
 
 /**
  * Codes packed several to a byte: digit i of radix r stands in byte floor(i / perByte) as the factor of r^(i mod
@@ -63,16 +63,16 @@ export function putCodes(plane: CodePlane, codes: Uint8Array, count: number, sta
 }
 
 /**
- * What each byte of a plane stands for: `[radix^perByte, perByte]` numbers, row by byte. The tables of a width's planes
- * sum to the code, or to the code less the middle where `centred`.
+ * What each byte of a plane stands for: `[radix^perByte, perByte]` integers, row by byte. The tables of a width's planes
+ * sum to the code, or to the code less the middle where `centred`; twice that for binary, -1 and 1.
  */
-export function planeTable(plane: CodePlane, width: Width, centred: boolean): Float32Array {
+export function planeTable(plane: CodePlane, width: Width, centred: boolean): Int8Array {
   const { radix, perByte, shift } = plane;
   const rows = radix ** perByte;
-  const table = new Float32Array(rows * perByte);
-  const unit = 1 << shift;
+  const table = new Int8Array(rows * perByte);
+  const unit = width === "binary" ? 2 : 1 << shift;
   // the offset goes with the lowest plane
-  const offset = centred && shift === 0 ? middleOf(width) : 0;
+  const offset = !centred || shift > 0 ? 0 : width === "binary" ? 1 : middleOf(width);
   for (let row = 0, at = 0; row < rows; row++) {
     for (let d = 0, left = row; d < perByte; d++, at++) {
       table[at] = unit * (left % radix) - offset;
@@ -87,9 +87,4 @@ export function promoted(width: Width): { readonly bits: 8 | 4 | 2; readonly fac
   if (width === 8 || width === 4 || width === 2) return { bits: width, factor: 1, offset: 0 };
   if (width === 3) return { bits: 4, factor: 1, offset: 4 };
   return width === "ternary" ? { bits: 2, factor: 1, offset: 1 } : { bits: 2, factor: 2, offset: 1 };
-}
-
-/** Bits that a code takes in {@link codePlanes}. */
-export function storedBits(width: Width): number {
-  return width === "ternary" ? 1.6 : Math.log2(levelsOf(width));
 }

@@ -186,6 +186,6 @@ it("says why it leaves products of activations, small and shared weights", async
   expect(skips).toEqual([
     { node: "shared", reason: "weight 'w' is shared with 'add' (Add), which needs it in float" },
     { node: "small", reason: "weight 's' has 80 elements, fewer than 100" },
-    { node: "attention", reason: "its weight is computed at run time" },
+    { node: "attention", reason: "none of its operands is a constant weight" },
   ]);
 });

@@ -30,7 +30,7 @@ export function storageForm(target: WeightTarget, plan: CodePlan): (draft: Draft
   const zeros = symmetric ? undefined : new Uint8Array(scales.length);
   encodeTarget(target, even, (o, b, i, codes, count, scale, zero) => {
     const at = plan.whole ? 0 : (o * blocks + b) * inner + i;
-    scales[at] = scale;
+    scales[at] = width === "binary" ? scale / 2 : scale;
     if (zeros) zeros[at] = zero;
     for (const plane of planes) putCodes(plane, codes, count, (o * padded + b * block) * inner + i, inner);
   });
@@ -86,11 +86,12 @@ function digits(
   const parts = planes.map((plane) => {
     const stored = draft.constant(`${name}_codes`, tensor("uint8", [plane.bytes.length], plane.bytes));
     const index = draft.emit("Cast", [stored], { to: dtypes.int32.code });
-    const rows = draft.emit("Gather", [tableConstant(draft, plane, plan.grid.width, centred), index], { axis: 0 });
+    const integers = draft.emit("Gather", [tableConstant(draft, plane, plan.grid.width, centred), index], { axis: 0 });
+    const rows = draft.emit("Cast", [integers], { to: dtypes.float32.code });
     if (plane.bytes.length * plane.perByte === count) return reshaped(draft, rows, shape);
     return reshaped(draft, sliced(draft, reshaped(draft, rows, [-1]), 0, count), shape);
   });
-  return parts.reduce((sum, part) => draft.emit("Add", [sum, part]));
+  return parts.reduce((a, b) => draft.emit("Add", [a, b]));
 }
 
 /** A table of what bytes stand for, one for all the weights of a graph. */
@@ -98,7 +99,7 @@ function tableConstant(draft: Draft, plane: CodePlane, width: Width, centred: bo
   const name = `pare_table_${width}${planeSuffix(plane)}${centred ? "" : "_plain"}`;
   if (!draft.weights.has(name)) {
     const rows = plane.radix ** plane.perByte;
-    draft.weights.set(draft.fresh(name), float32([rows, plane.perByte], planeTable(plane, width, centred)));
+    draft.weights.set(draft.fresh(name), tensor("int8", [rows, plane.perByte], planeTable(plane, width, centred)));
   }
   return name;
 }

@@ -59,7 +59,7 @@ export function surveyWeights(graph: Graph, options: SurveyOptions): WeightSurve
   }
   for (const node of graph.nodes) {
     if (options.select(node) && !takesConstant(graph, node)) {
-      skipped.push({ label: nodeLabel(node), reason: "its weight is computed at run time" });
+      skipped.push({ label: nodeLabel(node), reason: "none of its operands is a constant weight" });
     }
   }
   return { targets, skipped };
