@@ -83,6 +83,15 @@ export function quantile(sorted: ArrayLike<number>, share: number): number {
   return sorted[low]! + (at - low) * (sorted[high]! - sorted[low]!);
 }
 
+/** The rows at some places. The same array is filled anew by every call: a bootstrap makes thousands of them. */
+function picker<T>(rows: readonly T[]): (picks: Uint32Array) => readonly T[] {
+  const drawn = rows.slice();
+  return (picks) => {
+    for (let i = 0; i < drawn.length; i++) drawn[i] = rows[picks[i]!]!;
+    return drawn;
+  };
+}
+
 /** The 95 % bootstrap interval of a statistic of rows; undefined for fewer than two rows. */
 export function bootstrapInterval<T>(
   rows: readonly T[],
@@ -90,7 +99,8 @@ export function bootstrapInterval<T>(
   seed = 0,
 ): Interval | undefined {
   if (rows.length < 2) return undefined;
-  const values = bootstrap(rows.length, seed, (picks) => value(Array.from(picks, (i) => rows[i]!)));
+  const pick = picker(rows);
+  const values = bootstrap(rows.length, seed, (picks) => value(pick(picks)));
   return values.length === 0 ? undefined : [quantile(values, 0.025), quantile(values, 0.975)];
 }
 
@@ -102,15 +112,12 @@ export function pairedBootstrap<T>(
   seed = 0,
 ): PairedTest | undefined {
   if (first.length < 2) return undefined;
-  const differences = bootstrap(first.length, seed, (picks) => {
-    const before = value(Array.from(picks, (i) => first[i]!));
-    return value(Array.from(picks, (i) => second[i]!)) - before;
-  });
+  const [pickFirst, pickSecond] = [picker(first), picker(second)];
+  const differences = bootstrap(first.length, seed, (picks) => value(pickSecond(picks)) - value(pickFirst(picks)));
   if (differences.length === 0) return undefined;
-  const count = differences.length;
   const below = differences.filter((d) => d <= 0).length;
   const above = differences.filter((d) => d >= 0).length;
   // one is added so that no finite number of resamples claims p = 0
-  const p = Math.min(1, (2 * (Math.min(below, above) + 1)) / (count + 1));
+  const p = Math.min(1, (2 * (Math.min(below, above) + 1)) / (differences.length + 1));
   return { test: "bootstrap", p, interval: [quantile(differences, 0.025), quantile(differences, 0.975)] };
 }

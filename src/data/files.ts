@@ -1,39 +1,7 @@
 import { fail } from "../errors.ts";
+import type { Compression, Files } from "../platform/files.ts";
 
-/** An entry of a folder. */
-export interface FileEntry {
-  readonly name: string;
-  readonly kind: "file" | "folder";
-  /** Bytes; 0 for a folder. */
-  readonly size: number;
-}
-
-/** A decoded image: 8 bits a channel, channels interleaved, row by row. */
-export interface Picture {
-  readonly width: number;
-  readonly height: number;
-  /** 1 (grey) or 3 (RGB). */
-  readonly channels: number;
-  readonly data: Uint8Array;
-}
-
-/** What datasets need of the platform. Paths are joined with "/". */
-export interface Files {
-  /** Undefined where nothing is there. */
-  stat(path: string): Promise<Omit<FileEntry, "name"> | undefined>;
-  /** The entries of a folder, sorted by name. */
-  list(path: string): Promise<readonly FileEntry[]>;
-  /** `length` bytes from `offset`; all of the file by default. */
-  read(path: string, offset?: number, length?: number): Promise<Uint8Array>;
-  decompress(format: Compression, bytes: Uint8Array): Promise<Uint8Array>;
-  /** Decodes JPEG, PNG, WebP, ... upright, without alpha. */
-  decodeImage(bytes: Uint8Array, path: string): Promise<Picture>;
-  /** Loads a JavaScript or TypeScript module and gives its default export. */
-  importModule(path: string): Promise<unknown>;
-}
-
-/** How a file is compressed as a whole. */
-export type Compression = "gzip" | "brotli";
+export type * from "../platform/files.ts";
 
 /** A file of a dataset, looked at through its compression. */
 export interface DataFile {

@@ -3,8 +3,8 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { brotliDecompress, gunzip } from "node:zlib";
-import type { Compression, FileEntry, Files, Picture } from "../data/files.ts";
 import { fail, messageOf } from "../errors.ts";
+import type { Compression, FileEntry, Files, Picture } from "./files.ts";
 
 const inflate: Record<Compression, (bytes: Uint8Array) => Promise<Uint8Array>> = {
   gzip: promisify(gunzip) as (bytes: Uint8Array) => Promise<Uint8Array>,

@@ -1,0 +1,157 @@
+import { fail } from "../errors.ts";
+import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
+import { random } from "../random.ts";
+import { bootstrapInterval, type Interval, quantile } from "./compare.ts";
+import type { NamedModel } from "./evaluate.ts";
+
+/** Time of one inference of a model, milliseconds. */
+export interface ModelLatency {
+  readonly name: string;
+  readonly median: number;
+  readonly quartiles: readonly [low: number, high: number];
+  /** 10th and 90th percentile. */
+  readonly deciles: readonly [low: number, high: number];
+  readonly minimum: number;
+  /** Timed runs. */
+  readonly runs: number;
+  /** Samples an inference. */
+  readonly batch: number;
+  /** Time over the first model's: median over blocks of runs that stood side by side. Absent for the first. */
+  readonly ratio?: number;
+  /** 95 % bootstrap interval of `ratio` over blocks. */
+  readonly ratioInterval?: Interval;
+}
+
+/** What {@link measureLatency} finds: plain JSON. */
+export interface LatencyResult {
+  readonly version: 1;
+  readonly runtime: string;
+  readonly provider: string;
+  readonly threads: number;
+  readonly models: readonly ModelLatency[];
+}
+
+/** Choices for {@link measureLatency}. */
+export interface LatencyOptions {
+  /** Seconds to spend on each model, about; 1 if absent. */
+  readonly seconds?: number;
+  /** Untimed runs of each model first; 5 if absent. */
+  readonly warmUp?: number;
+  readonly threads?: number;
+  /** Samples an inference, for the record; the first axis of the first feed if absent. */
+  readonly batch?: number;
+  /** Of the order of runs. */
+  readonly seed?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Runs in a block: the first is not timed, since the model before it has left its data in the caches. */
+const timedRuns = 3;
+const fewestBlocks = 10;
+const mostBlocks = 200;
+
+/**
+ * Times models against each other. Blocks of runs, one a model and in a random order each time, so that a machine that
+ * slows down or speeds up does so for all of them.
+ *
+ * @param feeds what every model is fed, the same for all
+ * @throws PareError where the runtime refuses a model or the feeds
+ */
+export async function measureLatency(
+  models: readonly NamedModel[],
+  runtime: Runtime,
+  feeds: Tensors,
+  options: LatencyOptions = {},
+): Promise<LatencyResult> {
+  const { seconds = 1, warmUp = 5, threads = runtime.threads, seed = 0, signal } = options;
+  if (models.length === 0) fail("latency", "there is no model");
+  const sessions: Session[] = [];
+  try {
+    for (const { graph } of models) sessions.push(await runtime.open(graph, { threads }));
+    let slowest = 0;
+    for (const session of sessions) slowest = Math.max(slowest, await warm(session, feeds, warmUp));
+    const wanted = Math.round((1000 * seconds) / (slowest * (timedRuns + 1)));
+    const blocks = await timeBlocks(
+      sessions,
+      feeds,
+      Math.min(mostBlocks, Math.max(fewestBlocks, wanted)),
+      seed,
+      signal,
+    );
+    const batch = options.batch ?? Object.values(feeds)[0]?.shape[0] ?? 1;
+    return {
+      version: 1,
+      runtime: runtime.name,
+      provider: runtime.provider,
+      threads,
+      models: models.map(({ name }, m) => summarize(name, batch, blocks[m]!, m === 0 ? undefined : blocks[0]!, seed)),
+    };
+  } finally {
+    for (const session of sessions) await session.release();
+  }
+}
+
+async function timeOnce(session: Session, feeds: Tensors): Promise<number> {
+  const start = performance.now();
+  await session.run(feeds);
+  return performance.now() - start;
+}
+
+/** Runs untimed, and returns the shortest time seen. */
+async function warm(session: Session, feeds: Tensors, runs: number): Promise<number> {
+  let shortest = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < Math.max(1, runs); i++) shortest = Math.min(shortest, await timeOnce(session, feeds));
+  return Math.max(shortest, 0.001);
+}
+
+/** Times by model, then by block. */
+async function timeBlocks(
+  sessions: readonly Session[],
+  feeds: Tensors,
+  count: number,
+  seed: number,
+  signal: AbortSignal | undefined,
+): Promise<number[][][]> {
+  const stream = random(seed);
+  const times: number[][][] = sessions.map(() => []);
+  for (let block = 0; block < count; block++) {
+    signal?.throwIfAborted();
+    for (const m of stream.shuffle(sessions.map((_, i) => i))) {
+      await sessions[m]!.run(feeds);
+      const own: number[] = [];
+      for (let k = 0; k < timedRuns; k++) own.push(await timeOnce(sessions[m]!, feeds));
+      times[m]!.push(own);
+    }
+  }
+  return times;
+}
+
+function summarize(
+  name: string,
+  batch: number,
+  blocks: readonly (readonly number[])[],
+  reference: readonly (readonly number[])[] | undefined,
+  seed: number,
+): ModelLatency {
+  const sorted = blocks.flat().sort((a, b) => a - b);
+  const ratios = reference?.map((block, i) => median(blocks[i]!) / median(block));
+  const interval = ratios && bootstrapInterval(ratios, median, seed);
+  return {
+    name,
+    median: quantile(sorted, 0.5),
+    quartiles: [quantile(sorted, 0.25), quantile(sorted, 0.75)],
+    deciles: [quantile(sorted, 0.1), quantile(sorted, 0.9)],
+    minimum: sorted[0]!,
+    runs: sorted.length,
+    batch,
+    ...(ratios && { ratio: median(ratios) }),
+    ...(interval && { ratioInterval: interval }),
+  };
+}
+
+function median(values: readonly number[]): number {
+  return quantile(
+    [...values].sort((a, b) => a - b),
+    0.5,
+  );
+}
