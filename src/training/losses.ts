@@ -1,0 +1,140 @@
+import { z } from "zod";
+import type { Arithmetic } from "./emit.ts";
+
+/** Options of all losses; each reads what it knows. */
+export const lossOptions = z.object({
+  loss: z
+    .enum(["cross-entropy", "binary-cross-entropy", "focal", "mse", "huber", "kl"])
+    .optional()
+    .describe("what to minimise; from the labels if absent"),
+  smoothing: z.number().min(0).max(0.9).default(0).describe("label smoothing of the cross-entropy"),
+  gamma: z.number().min(0).default(2).describe("focusing of the focal loss"),
+  delta: z.number().positive().default(1).describe("where the Huber loss turns linear"),
+  ignore: z.number().int().optional().describe("class index that does not count, as padding"),
+});
+
+/** Options of a loss, defaults filled in. */
+export type LossOptions = z.output<typeof lossOptions>;
+
+/** Names of a loss. */
+export type LossName = NonNullable<LossOptions["loss"]>;
+
+/** What a loss is made of. */
+export interface LossParts {
+  /** The model's output: logits for the losses over classes. */
+  readonly prediction: string;
+  readonly shape: readonly number[];
+  /** Axis of the classes. */
+  readonly classAxis: number;
+  /** Class indices (int64, the prediction's shape without the class axis), or values in the prediction's shape. */
+  readonly target: string;
+  readonly soft: boolean;
+}
+
+/** A loss: writes the nodes that reduce prediction and target to one number, and returns its name. */
+export type Loss = (a: Arithmetic, parts: LossParts, options: LossOptions) => string;
+
+function mean(a: Arithmetic, x: string): string {
+  return a.op("ReduceMean", [x], { keepdims: 0 });
+}
+
+/** Indices as one-hot rows along the class axis; soft targets as they are. */
+function distribution(a: Arithmetic, { target, soft, shape, classAxis }: LossParts, smoothing: number): string {
+  const classes = shape[classAxis]!;
+  if (soft) return target;
+  const depth = a.op("Reshape", [a.ints([classes]), a.ints([])]);
+  const off = smoothing / classes;
+  const values = a.op(
+    "Concat",
+    [a.op("Reshape", [a.scalar(off), a.ints([1])]), a.op("Reshape", [a.scalar(1 - smoothing + off), a.ints([1])])],
+    { axis: 0 },
+  );
+  return a.op("OneHot", [target, depth, values], { axis: classAxis });
+}
+
+/** Mean over the samples that count: all, or those whose class is not the ignored one. */
+function meanCounted(a: Arithmetic, perSample: string, parts: LossParts, ignore: number | undefined): string {
+  if (ignore === undefined || parts.soft) return mean(a, perSample);
+  const skipped = a.op("Equal", [parts.target, a.op("Reshape", [a.ints([ignore]), a.ints([])])]);
+  const counts = a.op("Cast", [a.op("Not", [skipped])], { to: 1 });
+  const total = a.op("ReduceSum", [a.mul(perSample, counts)], { keepdims: 0 });
+  return a.div(total, a.op("Max", [a.op("ReduceSum", [counts], { keepdims: 0 }), a.scalar(1)]));
+}
+
+/** -Σ t log softmax(z), over the class axis; mean over everything else. */
+const crossEntropy: Loss = (a, parts, { smoothing, ignore }) => {
+  const log = a.op("LogSoftmax", [parts.prediction], { axis: parts.classAxis });
+  const weighted = a.mul(distribution(a, parts, smoothing), log);
+  const perSample = a.op("Neg", [a.op("ReduceSum", [weighted, a.ints([parts.classAxis])], { keepdims: 0 })]);
+  return meanCounted(a, perSample, parts, ignore);
+};
+
+/** max(z, 0) - z t + log(1 + exp(-|z|)): the stable form over logits. */
+function binaryTerms(a: Arithmetic, z: string, t: string): string {
+  const tail = a.op("Softplus", [a.op("Neg", [a.op("Abs", [z])])]);
+  return a.add(a.sub(a.op("Relu", [z]), a.mul(z, t)), tail);
+}
+
+const binaryCrossEntropy: Loss = (a, parts) => mean(a, binaryTerms(a, parts.prediction, distribution(a, parts, 0)));
+
+/** (1 - p)^γ times the cross-entropy, p the probability of the truth (Lin et al. 2017). */
+const focal: Loss = (a, parts, { gamma, ignore }) => {
+  const log = a.op("LogSoftmax", [parts.prediction], { axis: parts.classAxis });
+  const truth = a.op("ReduceSum", [a.mul(distribution(a, parts, 0), log), a.ints([parts.classAxis])], { keepdims: 0 });
+  const ease = a.op("Exp", [truth]);
+  const weight =
+    gamma === 0
+      ? a.scalar(1)
+      : a.op("Pow", [a.op("Max", [a.sub(a.scalar(1), ease), a.scalar(1e-12)]), a.scalar(gamma)]);
+  return meanCounted(a, a.op("Neg", [a.mul(weight, truth)]), parts, ignore);
+};
+
+const mse: Loss = (a, { prediction, target }) => {
+  const error = a.sub(prediction, target);
+  return mean(a, a.mul(error, error));
+};
+
+/** e²/2 near zero, δ (|e| - δ/2) beyond: with c = min(|e|, δ), c (|e| - c/2) (Huber 1964). */
+const huber: Loss = (a, { prediction, target }, { delta }) => {
+  const size = a.op("Abs", [a.sub(prediction, target)]);
+  const clipped = a.op("Min", [size, a.scalar(delta)]);
+  return mean(a, a.mul(clipped, a.sub(size, a.mul(clipped, a.scalar(0.5)))));
+};
+
+/** Σ t (log t - log softmax(z)) for target distributions t; mean over samples. */
+const kl: Loss = (a, parts) => {
+  const t = distribution(a, parts, 0);
+  const logT = a.op("Log", [a.op("Max", [t, a.scalar(1e-12)])]);
+  const difference = a.sub(logT, a.op("LogSoftmax", [parts.prediction], { axis: parts.classAxis }));
+  return mean(a, a.op("ReduceSum", [a.mul(t, difference), a.ints([parts.classAxis])], { keepdims: 0 }));
+};
+
+/** The losses by name. */
+export const losses: Readonly<Record<LossName, Loss>> = {
+  "cross-entropy": crossEntropy,
+  "binary-cross-entropy": binaryCrossEntropy,
+  focal,
+  mse,
+  huber,
+  kl,
+};
+
+/**
+ * Soft targets of a teacher: T² KL(softmax(teacher / T) ‖ softmax(student / T)), mean over samples (Hinton et al. 2015).
+ *
+ * @param classAxis axis of the classes in both logits
+ */
+export function distillationLoss(
+  a: Arithmetic,
+  student: string,
+  teacher: string,
+  classAxis: number,
+  temperature: number,
+): string {
+  const cooled = (x: string): string => (temperature === 1 ? x : a.mul(x, a.scalar(1 / temperature)));
+  const logTeacher = a.op("LogSoftmax", [cooled(teacher)], { axis: classAxis });
+  const logStudent = a.op("LogSoftmax", [cooled(student)], { axis: classAxis });
+  const terms = a.mul(a.op("Exp", [logTeacher]), a.sub(logTeacher, logStudent));
+  const divergence = mean(a, a.op("ReduceSum", [terms, a.ints([classAxis])], { keepdims: 0 }));
+  return temperature === 1 ? divergence : a.mul(divergence, a.scalar(temperature ** 2));
+}

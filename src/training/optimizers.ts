@@ -1,0 +1,82 @@
+import { z } from "zod";
+import type { Arithmetic } from "./emit.ts";
+
+/** Options of all optimizers; each reads what it knows. */
+export const optimizerOptions = z.object({
+  optimizer: z.enum(["sgd", "adam", "adamw"]).default("sgd").describe("the update rule"),
+  rate: z.number().positive().default(0.1).describe("base learning rate"),
+  momentum: z.number().min(0).max(1).default(0.9).describe("momentum of SGD"),
+  nesterov: z.boolean().default(true).describe("Nesterov's form of momentum"),
+  beta1: z.number().min(0).max(1).default(0.9).describe("decay of Adam's mean"),
+  beta2: z.number().min(0).max(1).default(0.999).describe("decay of Adam's mean square"),
+  epsilon: z.number().positive().default(1e-8).describe("added to Adam's root"),
+  decay: z.number().min(0).default(5e-4).describe("weight decay; decoupled in AdamW, in the gradient otherwise"),
+});
+
+/** Options of an optimizer, defaults filled in. */
+export type OptimizerOptions = z.output<typeof optimizerOptions>;
+
+/** One parameter's update, its values named by strings. */
+export interface Update {
+  readonly parameter: string;
+  readonly gradient: string;
+  /** One an entry of the optimizer's `slots`. */
+  readonly slots: readonly string[];
+  /** Scalar inputs of the step, by the names in `hyper`. */
+  readonly hyper: Readonly<Record<string, string>>;
+  /** Weight decay of this parameter: 0 for biases and norms. */
+  readonly decay: number;
+}
+
+/** An update rule as nodes. */
+export interface Optimizer {
+  readonly summary: string;
+  /** State kept for every parameter, in its shape, zero at first. */
+  readonly slots: readonly string[];
+  /** Scalars fed at every step, by name; step counted from 0. */
+  hyper(step: number, rate: number, options: OptimizerOptions): Readonly<Record<string, number>>;
+  /** Writes the update; gives the names of the new parameter and the new slots. */
+  update(a: Arithmetic, update: Update, options: OptimizerOptions): { parameter: string; slots: readonly string[] };
+}
+
+/** m ← β1 m + (1 - β1) g, v ← β2 v + (1 - β2) g², p ← p - r m̂ / (√v̂ + ε) (Kingma and Ba 2015). */
+function adam(decoupled: boolean): Optimizer {
+  return {
+    summary: decoupled ? "Adam with decoupled weight decay (Loshchilov and Hutter 2019)" : "Adam (Kingma and Ba 2015)",
+    slots: ["mean", "square"],
+    hyper: (step, rate, { beta1, beta2 }) => ({
+      rate,
+      // the bias corrections 1 / (1 - β^t) change every step
+      correction1: 1 / (1 - beta1 ** (step + 1)),
+      correction2: 1 / (1 - beta2 ** (step + 1)),
+    }),
+    update(a, { parameter, gradient, slots, hyper, decay }, { beta1, beta2, epsilon }) {
+      const g = decoupled || decay === 0 ? gradient : a.add(gradient, a.mul(parameter, a.scalar(decay)));
+      const mean = a.add(a.mul(slots[0]!, a.scalar(beta1)), a.mul(g, a.scalar(1 - beta1)));
+      const square = a.add(a.mul(slots[1]!, a.scalar(beta2)), a.mul(a.mul(g, g), a.scalar(1 - beta2)));
+      const root = a.add(a.op("Sqrt", [a.mul(square, hyper.correction2!)]), a.scalar(epsilon));
+      const step = a.mul(a.div(a.mul(mean, hyper.correction1!), root), hyper.rate!);
+      const kept =
+        decoupled && decay > 0 ? a.mul(parameter, a.sub(a.scalar(1), a.mul(hyper.rate!, a.scalar(decay)))) : parameter;
+      return { parameter: a.sub(kept, step), slots: [mean, square] };
+    },
+  };
+}
+
+/** The update rules by name. */
+export const optimizers: Readonly<Record<OptimizerOptions["optimizer"], Optimizer>> = {
+  /** v ← μ v + g, p ← p - r v, or p - r (g + μ v) in Nesterov's form (Sutskever et al. 2013). */
+  sgd: {
+    summary: "stochastic gradient descent with momentum",
+    slots: ["velocity"],
+    hyper: (_, rate) => ({ rate }),
+    update(a, { parameter, gradient, slots, hyper, decay }, { momentum, nesterov }) {
+      const g = decay > 0 ? a.add(gradient, a.mul(parameter, a.scalar(decay))) : gradient;
+      const velocity = a.add(a.mul(slots[0]!, a.scalar(momentum)), g);
+      const step = nesterov ? a.add(g, a.mul(velocity, a.scalar(momentum))) : velocity;
+      return { parameter: a.sub(parameter, a.mul(step, hyper.rate!)), slots: [velocity] };
+    },
+  },
+  adam: adam(false),
+  adamw: adam(true),
+};
