@@ -1,8 +1,13 @@
+export * from "./analysis/index.ts";
+export * from "./data/index.ts";
 export { fail, PareError } from "./errors.ts";
 export * from "./formats/onnx/index.ts";
 export { type ByteSource, memorySource } from "./formats/source.ts";
 export * from "./graph/index.ts";
+export * from "./metrics/index.ts";
 export type * from "./platform/runtime.ts";
 export * from "./random.ts";
+export * from "./recipe/index.ts";
+export * from "./techniques/index.ts";
 export * from "./tensor/index.ts";
 export { version } from "./version.ts";

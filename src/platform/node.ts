@@ -32,9 +32,18 @@ const providerHints: Readonly<Record<string, string>> = {
   webgpu: "It needs a graphics processor with its driver (on Linux: Vulkan); or use 'cpu'",
 };
 
+/**
+ * onnxruntime-node sends usage data to its maker unless this variable is set before its first session. A toolkit that
+ * works on other people's models leaves that to them: whoever wants it sets the variable to 0.
+ */
+function importOrt(): Promise<OrtNode> {
+  process.env.ORT_DISABLE_TELEMETRY ??= "1";
+  return import("onnxruntime-node");
+}
+
 /** Execution providers that {@link runtime} knows on this system. Those other than "cpu" may still lack their drivers. */
 export async function providers(): Promise<string[]> {
-  const ort = await import("onnxruntime-node");
+  const ort = await importOrt();
   return [...new Set([...ort.listSupportedBackends().map(({ name }) => name), "wasm"])];
 }
 
@@ -48,7 +57,7 @@ export async function runtime(options: NodeRuntimeOptions = {}): Promise<Runtime
   const { provider = "cpu", threads = availableParallelism() } = options;
   if (!Number.isSafeInteger(threads) || threads < 1) fail("runtime", `threads must be a count, got ${threads}`);
   if (provider === "wasm") return (await import("./web.ts")).runtime({ provider, threads });
-  const ort = await import("onnxruntime-node");
+  const ort = await importOrt();
   const known = await providers();
   if (!known.includes(provider)) {
     const hint = didYouMean(provider, known) || `It offers ${known.join(", ")}`;
