@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { float, makeGraph, makeNode } from "../graph/graph.ts";
-import { runtime } from "../platform/node.ts";
+import { runtime } from "./node.ts";
 import { float32, int64, toFloat32 } from "../tensor/tensor.ts";
 import { exposed, observeTypes, observeValues } from "./observe.ts";
 
