@@ -7,7 +7,7 @@ import { affineParams, dequantize, quantizeWeight } from "../../tensor/affine.ts
 import { float32, type Tensor, tensor, toFloat32 } from "../../tensor/tensor.ts";
 import { biasCorrection } from "./bias.ts";
 import { integerOnly, type Plan } from "./plan.ts";
-import { dataInputs, weightOf } from "./rules.ts";
+import { dataInputs, kindOf, weightOf } from "./rules.ts";
 
 /** Integer types and layouts. */
 export interface EmitOptions {
@@ -24,6 +24,8 @@ interface Grid {
   readonly scale: string;
   readonly zeroPoint: string;
   readonly step: number;
+  /** The smallest number on the grid. */
+  readonly lowest: number;
 }
 
 /**
@@ -50,9 +52,11 @@ export function emit(
       const hidden = maker !== undefined && integerOnly(maker, plan) && outputs.has(name);
       const before = hidden ? draft.fresh(`${name}_float`) : name;
       const after = hidden ? name : draft.fresh(`${name}_dequantized`);
-      const { scale, zeroPoint } = grids.get(source)!;
+      const grid = grids.get(source)!;
+      const { scale, zeroPoint } = grid;
       const integers = draft.fresh(`${name}_quantized`);
-      draft.add(makeNode("QuantizeLinear", [before, scale, zeroPoint], [integers]));
+      const guarded = needsGuard(name, graph, plan) ? guard(draft, before, grid) : before;
+      draft.add(makeNode("QuantizeLinear", [guarded, scale, zeroPoint], [integers]));
       draft.add(makeNode("DequantizeLinear", [integers, scale, zeroPoint], [after]));
       real.set(name, before);
       rounded.set(name, after);
@@ -96,6 +100,30 @@ function clampedAs(name: string, graph: Graph, plan: Plan): string {
   }
 }
 
+/**
+ * Whether a value comes from a float convolution that stands between DequantizeLinear and this value's QuantizeLinear:
+ * ONNX Runtime (WeightBiasQuantization, 1.30) would round its weights to int8 with a single scale.
+ */
+function needsGuard(name: string, graph: Graph, plan: Plan): boolean {
+  const { producer } = links(graph);
+  let maker = producer.get(name);
+  while (maker && kindOf(maker, graph) === "clamp" && !plan.absorbed.has(maker)) maker = producer.get(maker.inputs[0]!);
+  if (!maker || plan.integer.has(maker) || !["Conv", "ConvTranspose", "Gemm"].includes(maker.op)) return false;
+  const before = producer.get(maker.inputs[0]!);
+  return before !== undefined && integerOnly(before, plan);
+}
+
+/** Bounds a value from below by the smallest number on its grid, as QuantizeLinear does anyway. */
+function guard(draft: Draft, name: string, grid: Grid): string {
+  return draft.emit(
+    "Max",
+    [name, draft.constant(`${name}_lowest`, float32([], [grid.lowest]))],
+    {},
+    1,
+    `${name}_bounded`,
+  );
+}
+
 function activationGrids(
   draft: Draft,
   plan: Plan,
@@ -111,6 +139,7 @@ function activationGrids(
       scale: draft.constant(`${source}_scale`, float32([], [grid.scale])),
       zeroPoint: draft.constant(`${source}_zero_point`, integerScalar(options.activationType, grid.zeroPoint)),
       step: grid.scale,
+      lowest: grid.scale * (grid.qmin - grid.zeroPoint),
     });
   }
   return grids;

@@ -1,6 +1,6 @@
 import type { ObservedType } from "../../analysis/observe.ts";
 import type { Range } from "../../analysis/ranges.ts";
-import { type Graph, isNode, type Node, nodeLabel } from "../../graph/graph.ts";
+import { type Graph, isNode, type Node } from "../../graph/graph.ts";
 import { links, soleConsumer } from "../../graph/walk.ts";
 import { activations, constant, dataInputs, fixedRange, isDepthwise, kindOf, obstacle, weightOf } from "./rules.ts";
 
@@ -16,6 +16,8 @@ export interface Plan {
   readonly values: ReadonlyMap<string, string>;
   /** Ranges that need no calibration, by value. */
   readonly fixed: ReadonlyMap<string, Range>;
+  /** Nodes that could have been in `compute` but stay float, and why. */
+  readonly left: ReadonlyMap<Node, string>;
 }
 
 /** What the user wants quantized. */
@@ -31,7 +33,6 @@ export interface PlanOptions {
   readonly absorb: boolean;
   /** Values that can't be quantized. */
   readonly blocked: ReadonlySet<string>;
-  readonly skip: (node: string, reason: string) => void;
 }
 
 /**
@@ -58,8 +59,7 @@ export function makePlan(graph: Graph, types: ReadonlyMap<string, ObservedType>,
     compute = new Set([...compute].filter((node) => !idle.includes(node)));
     plan = trace(graph, types, compute, options);
   }
-  for (const [node, reason] of reasons) options.skip(nodeLabel(node), reason);
-  return plan;
+  return { ...plan, left: reasons };
 }
 
 function refusal(
@@ -81,12 +81,12 @@ function refusal(
   }
   if (producer.get(node.inputs[1]!)?.op === "DequantizeLinear") return "it is quantized already";
   if (!weightOf(node, graph) && !options.activationProducts) return "both of its operands are activations";
-  if (!options.depthwise && isDepthwise(node, graph)) return "an integer depthwise convolution is no faster";
+  if (!options.depthwise && isDepthwise(node, graph)) return "depthwise convolutions stay float";
   return undefined;
 }
 
 /** Multiplications of a compute node. */
-function macs(node: Node, types: ReadonlyMap<string, ObservedType>): number {
+export function macs(node: Node, types: ReadonlyMap<string, ObservedType>): number {
   const out = sizeOf(types, node.outputs[0]!);
   const w = types.get(node.inputs[1]!)?.shape ?? [];
   if (node.op === "Conv") return out * w.slice(1).reduce((a, b) => a * b, 1);
@@ -103,7 +103,7 @@ function isWorth(
   node: Node,
   graph: Graph,
   types: ReadonlyMap<string, ObservedType>,
-  plan: Plan,
+  plan: Pick<Plan, "values" | "integer" | "absorbed">,
   options: PlanOptions,
 ): boolean {
   const { producer, consumers } = links(graph);
@@ -127,7 +127,7 @@ function trace(
   types: ReadonlyMap<string, ObservedType>,
   compute: ReadonlySet<Node>,
   options: PlanOptions,
-): Plan {
+): Omit<Plan, "left"> {
   const natural = naturalValues(graph, types, compute, options);
   const { producer } = links(graph);
   const integer = new Set<Node>(compute);

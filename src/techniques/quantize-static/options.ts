@@ -1,0 +1,37 @@
+import { z } from "zod";
+import { rangeMethods } from "../../analysis/ranges.ts";
+import { selectionOptions } from "../selection.ts";
+
+/** Options of quantize-static. */
+export const options = z.object({
+  ...selectionOptions,
+  format: z.enum(["qdq", "qoperator"]).default("qdq").describe("qdq (portable) or qoperator (for old runtimes)"),
+  activationType: z.enum(["uint8", "int8", "uint16", "int16"]).default("uint8").describe("type of activations"),
+  weightType: z.enum(["int8", "uint8"]).default("int8").describe("type of weights"),
+  perChannel: z.boolean().default(true).describe("one scale an output channel of a weight instead of one in all"),
+  symmetricActivations: z.boolean().default(false).describe("zero in the middle of the activations' integers"),
+  symmetricWeights: z.boolean().default(true).describe("zero in the middle of the weights' integers"),
+  portable: z.boolean().default(false).describe("7-bit weights: exact on processors without VNNI too"),
+  method: z
+    .enum(["auto", ...rangeMethods])
+    .default("auto")
+    .describe("how activation ranges are chosen; auto tries all and keeps the one with the least output error"),
+  percentile: z.number().min(50).max(100).default(99.999).describe("share of elements kept by method percentile"),
+  samples: z.number().int().min(1).default(128).describe("calibration samples"),
+  target: z.enum(["latency", "size"]).default("latency").describe("leave float what would not get faster, or nothing"),
+  depthwise: z
+    .enum(["auto", "quantize", "float"])
+    .default("auto")
+    .describe("depthwise convolutions; auto: quantized where weights have a scale a channel, else they would collapse"),
+  activationProducts: z.boolean().default(false).describe("quantize products of two activations (attention) as well"),
+  biasCorrection: z.boolean().default(true).describe("correct biases for the rounding of weights, where that helps"),
+  equalize: z.boolean().default(true).describe("equalize channel ranges between convolutions, where that helps"),
+  protect: z
+    .boolean()
+    .default(true)
+    .describe("leave the few layers float that make most of the output error, where it is large"),
+  simplify: z.boolean().default(true).describe("simplify first: batch normalization must be folded"),
+});
+
+/** Options with their defaults filled in. */
+export type Options = ReturnType<typeof options.parse>;

@@ -1,0 +1,150 @@
+import { type Reference, reference, signalToNoise } from "../../analysis/output-error.ts";
+import { type RangeMethod, rangeMethods } from "../../analysis/ranges.ts";
+import { loudest } from "../../analysis/sensitivity.ts";
+import type { Graph, Node } from "../../graph/graph.ts";
+import type { Tensors } from "../../platform/runtime.ts";
+import type { Context } from "../technique.ts";
+import { equalize } from "./equalize.ts";
+import type { Options } from "./options.ts";
+import { macs, type Plan } from "./plan.ts";
+import { restrict, type Setup, sampleFeeds, setUp, write } from "./setup.ts";
+
+/** A way to quantize, with the signal-to-noise ratio of its outputs in decibels. */
+export interface Candidate {
+  readonly setup: Setup;
+  readonly plan: Plan;
+  readonly method: RangeMethod;
+  readonly corrected: boolean;
+  readonly graph: Graph;
+  readonly quality: number;
+}
+
+/** From here on the rest of a network is seldom the worse for it: no more is spent on single layers. */
+const goodQuality = 30;
+/** A single layer that makes more than this share of the noise is left float... */
+const loudShare = 0.2;
+/** ...as long as such layers make up no more than this share of the multiplications. */
+const mostProtected = 0.1;
+/** A change must gain this many decibels to be kept. */
+const leastGain = 0.1;
+
+/**
+ * Tries what can help, each on its own, measures the outputs on samples not used for calibration where there are enough,
+ * and keeps what helps: methods for ranges, equalization, float for the layers that make most noise, bias correction.
+ */
+export async function search(first: Setup): Promise<Candidate> {
+  const { options, context, graph } = first;
+  const wanted = await trialReference(first);
+  let best = await bestMethod(first, first.plan, wanted);
+  if (options.equalize && best.quality < 2 * goodQuality) {
+    const equalized = equalize(graph, first.plan, first.calibration);
+    if (equalized) {
+      const setup = await setUp(equalized, options, context);
+      best = better(best, await bestMethod(setup, setup.plan, wanted));
+    }
+  }
+  for (let round = 0; options.protect && round < 4 && best.quality < goodQuality; round++) {
+    const quieter = await protect(best, wanted);
+    if (!quieter) break;
+    best = quieter;
+  }
+  if (options.biasCorrection) {
+    best = better(best, await candidate(best.setup, best.plan, best.method, true, wanted));
+  }
+  return best;
+}
+
+function better(a: Candidate, b: Candidate): Candidate {
+  return b.quality > a.quality + leastGain ? b : a;
+}
+
+async function candidate(
+  setup: Setup,
+  plan: Plan,
+  method: RangeMethod,
+  corrected: boolean,
+  wanted: Reference,
+): Promise<Candidate> {
+  setup.context.signal.throwIfAborted();
+  const graph = write(setup, plan, method, corrected);
+  const quality = await signalToNoise(graph, setup.context.runtime, wanted);
+  return { setup, plan, method, corrected, graph, quality };
+}
+
+async function bestMethod(setup: Setup, plan: Plan, wanted: Reference): Promise<Candidate> {
+  const { method } = setup.options;
+  const [first, ...others] = method === "auto" ? rangeMethods : [method];
+  let best = await candidate(setup, plan, first!, false, wanted);
+  for (const other of others) best = better(best, await candidate(setup, plan, other, false, wanted));
+  return best;
+}
+
+/** The candidate with its loudest layers left float, if that is better. */
+async function protect(best: Candidate, wanted: Reference): Promise<Candidate | undefined> {
+  const { setup, plan, method } = best;
+  const few: Reference = { feeds: wanted.feeds.slice(0, 8), outputs: wanted.outputs.slice(0, 8) };
+  const noiseOf = async (only: readonly Node[]): Promise<number> => {
+    const { quality } = await candidate(setup, restrict(setup, new Set(only)), method, false, few);
+    return 10 ** (-quality / 10);
+  };
+  const found = await loudest([...plan.compute], noiseOf, loudShare);
+  const total = [...setup.plan.compute].reduce((sum, node) => sum + macs(node, setup.types), 0);
+  let spent = [...setup.plan.compute].reduce((sum, n) => sum + (plan.compute.has(n) ? 0 : macs(n, setup.types)), 0);
+  const spared = found.filter(({ item }) => {
+    const cost = macs(item, setup.types);
+    if (spent + cost > mostProtected * total) return false;
+    spent += cost;
+    return true;
+  });
+  if (spared.length === 0 || spared.length === plan.compute.size) return undefined;
+  const items = new Set(spared.map(({ item }) => item));
+  const kept = new Set([...plan.compute].filter((node) => !items.has(node)));
+  const left = new Map(plan.left);
+  for (const { item, noise } of spared) {
+    left.set(item, `it alone would lower the outputs to ${(-10 * Math.log10(noise)).toFixed(0)} dB signal to noise`);
+  }
+  const next = await bestMethod(setup, { ...restrict(setup, kept), left }, wanted);
+  return next.quality > best.quality + leastGain ? next : undefined;
+}
+
+/** Multiplications that a trial may take; large models are tried on fewer samples. */
+const trialWork = 2 ** 34;
+
+async function trialReference({ graph, plan, types, options, context }: Setup): Promise<Reference> {
+  const work = [...plan.compute].reduce((sum, node) => sum + macs(node, types), 0);
+  const count = Math.max(4, Math.min(32, Math.floor(trialWork / work)));
+  const unseen = await take(sampleFeeds(graph, options, context, options.samples), count);
+  const feeds = unseen.length >= count / 2 ? unseen : await take(sampleFeeds(graph, options, context), count);
+  return reference(graph, context.runtime, feeds);
+}
+
+async function take(feeds: AsyncIterable<Tensors>, count: number): Promise<Tensors[]> {
+  const taken: Tensors[] = [];
+  for await (const feed of feeds) {
+    taken.push(feed);
+    if (taken.length === count) break;
+  }
+  return taken;
+}
+
+/**
+ * The signal-to-noise ratio of the outputs, in decibels, when each compute node alone is quantized; worst first.
+ *
+ * @throws PareError where there is no data, or the runtime refuses the model
+ */
+export async function layerSensitivity(
+  graph: Graph,
+  options: Options,
+  context: Context,
+): Promise<readonly { readonly node: Node; readonly quality: number }[]> {
+  const setup = await setUp(graph, options, context);
+  const wanted = await trialReference(setup);
+  const method = options.method === "auto" ? "percentile" : options.method;
+  const found: { node: Node; quality: number }[] = [];
+  for (const node of setup.plan.compute) {
+    const { quality } = await candidate(setup, restrict(setup, new Set([node])), method, false, wanted);
+    found.push({ node, quality });
+    context.progress(found.length, setup.plan.compute.size, "layers");
+  }
+  return found.sort((a, b) => a.quality - b.quality);
+}

@@ -1,0 +1,122 @@
+import { type Calibration, calibrate } from "../../analysis/calibrate.ts";
+import { type ObservedType, observeTypes } from "../../analysis/observe.ts";
+import { chooseRange, type Range, type RangeMethod } from "../../analysis/ranges.ts";
+import { fail } from "../../errors.ts";
+import type { Graph, Node } from "../../graph/graph.ts";
+import type { Tensors } from "../../platform/runtime.ts";
+import { selector } from "../selection.ts";
+import type { Context } from "../technique.ts";
+import { inputMeans } from "./bias.ts";
+import { emit } from "./emit.ts";
+import type { Options } from "./options.ts";
+import { makePlan, type Plan, type PlanOptions } from "./plan.ts";
+import { kindOf } from "./rules.ts";
+
+/** A float graph with all that is needed to quantize any part of it. */
+export interface Setup {
+  readonly graph: Graph;
+  readonly types: ReadonlyMap<string, ObservedType>;
+  /** Everything that may be quantized. */
+  readonly plan: Plan;
+  readonly calibration: Calibration;
+  readonly options: Options;
+  readonly context: Context;
+}
+
+/** Multiplications that must stand against each element converted to or from integers only for a node's sake. */
+const worth = 16;
+
+/**
+ * Plans and calibrates.
+ *
+ * @throws PareError where there is no data, it is NaN, or the runtime refuses the model
+ */
+export async function setUp(graph: Graph, options: Options, context: Context): Promise<Setup> {
+  const feeds = sampleFeeds(graph, options, context);
+  const types = await observeTypes(graph, context.runtime, await firstOf(feeds));
+  const planned = { ...planOptions(options), chosen: selector(options) };
+  let plan = makePlan(graph, types, planned);
+  const sources = [...new Set(plan.values.values())].filter((name) => !plan.fixed.has(name));
+  const channels = options.biasCorrection || options.equalize ? inputMeans(graph, plan, types) : new Map();
+  const names = [...new Set([...sources, ...channels.keys()])];
+  const calibration = await calibrate(graph, context.runtime, names, feeds, {
+    channels,
+    signal: context.signal,
+    progress: (done) => context.progress(done, options.samples, "samples"),
+  });
+  const infinite = names.filter((name) => calibration.tensors.get(name)?.infinite);
+  if (infinite.length > 0) plan = makePlan(graph, types, { ...planned, blocked: new Set(infinite) });
+  return { graph, types, plan, calibration, options, context };
+}
+
+function planOptions(options: Options): Omit<PlanOptions, "chosen"> {
+  return {
+    depthwise: options.depthwise === "quantize" || (options.depthwise === "auto" && options.perChannel),
+    activationProducts: options.activationProducts,
+    worth: options.target === "latency" ? worth : 0,
+    absorb: !options.symmetricActivations,
+    blocked: new Set(),
+  };
+}
+
+/** The plan for some of the compute nodes alone. */
+export function restrict({ graph, types, plan, options }: Setup, only: ReadonlySet<Node>): Plan {
+  const chosen = selector(options);
+  const part = makePlan(graph, types, {
+    ...planOptions(options),
+    chosen: (node) => (kindOf(node, graph) === "compute" ? only.has(node) : chosen(node)),
+    worth: 0,
+  });
+  return { ...part, left: plan.left };
+}
+
+/** Writes a plan, or part of it, with ranges by a method; biases corrected if wanted. */
+export function write(setup: Setup, plan: Plan, method: RangeMethod, corrected: boolean): Graph {
+  const { graph, options, calibration } = setup;
+  const settings = { ...options, reduceRange: options.portable };
+  return emit(graph, plan, rangesFor(setup, plan, method), settings, corrected ? calibration : undefined);
+}
+
+const rangeCache = new WeakMap<Calibration, Map<string, Range>>();
+
+function rangesFor(setup: Setup, plan: Plan, method: RangeMethod): ReadonlyMap<string, Range> {
+  const { plan: full, calibration, options } = setup;
+  const cached = rangeCache.get(calibration) ?? new Map<string, Range>();
+  rangeCache.set(calibration, cached);
+  const ranges = new Map<string, Range>();
+  for (const name of new Set(plan.values.values())) {
+    if (plan.fixed.has(name)) continue;
+    // in a part of the plan a value may have its own scale that in the whole has that of what it was moved from
+    const source = calibration.tensors.has(name) ? name : (full.values.get(name) ?? name);
+    const key = `${method} ${source}`;
+    const range = cached.get(key) ?? full.fixed.get(source) ?? chosen(setup, source, method, options);
+    cached.set(key, range);
+    ranges.set(name, range);
+  }
+  return ranges;
+}
+
+function chosen({ calibration }: Setup, name: string, method: RangeMethod, options: Options): Range {
+  const { activationType: dtype, symmetricActivations: symmetric, percentile } = options;
+  return chooseRange(calibration.tensors.get(name)!, method, { dtype, symmetric, percentile });
+}
+
+/** The samples as feeds, one a run, or as many as a fixed batch size asks for; `skip` leaves out the first ones. */
+export function sampleFeeds(graph: Graph, options: Options, context: Context, skip = 0): AsyncIterable<Tensors> {
+  const data = context.data ?? fail("quantize-static", "needs samples to find ranges on", "Give data");
+  const first = graph.inputs.find(({ type }) => type?.kind === "tensor" && (type.shape?.length ?? 0) > 0)?.type;
+  const fixed = first?.kind === "tensor" ? first.shape?.[0] : undefined;
+  const batch = typeof fixed === "number" && fixed > 0 ? fixed : 1;
+  const seed = context.random.fork("calibration").int(2 ** 31);
+  return {
+    async *[Symbol.asyncIterator]() {
+      const range = { batch, limit: options.samples * batch, skip: skip * batch, seed };
+      for await (const { inputs, size } of data.batches(range)) if (size === batch) yield inputs;
+    },
+  };
+}
+
+async function firstOf(feeds: AsyncIterable<Tensors>): Promise<Tensors> {
+  for await (const feed of feeds) return feed;
+  return fail("quantize-static", "the data has no samples", "Give at least one");
+}
