@@ -107,8 +107,8 @@ test("terminal text keeps within 80 columns and has no colour unless asked", () 
   const text = renderTerminal(reportSections(report));
   expect(Math.max(...text.split("\n").map(({ length }) => length))).toBeLessThanOrEqual(80);
   expect(text).not.toContain("\u001b");
-  expect(text).toContain("93.40 % [92.40 %, 94.40 %]");
-  expect(text).toContain("-0.30 points [-0.80 points, +0.20 points], p = 0.25");
+  expect(text).toContain("93.40 % [92.40, 94.40]");
+  expect(text).toContain("-0.30 points [-0.80, +0.20], p = 0.25");
   expect(renderTerminal(reportSections(report), { colour: true })).toContain("\u001b[1mMeasured");
 });
 

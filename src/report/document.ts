@@ -8,6 +8,7 @@ import {
   milliseconds,
   percent,
   pValue,
+  significant,
   times,
 } from "./format.ts";
 import type { ComparisonReport, ModelReport, PlanReport, Report, ScoreDifference } from "./report.ts";
@@ -46,7 +47,6 @@ export function reportSections(report: Report): Section[] {
 
 /** Models beside each other: one row a measurement, the original first. */
 export function modelsSection(models: readonly ModelReport[]): Section {
-  const [first] = models;
   const rows: string[][] = [];
   const add = (title: string, show: (model: ModelReport) => string | undefined): void => {
     const cells = models.map((model) => show(model) ?? "");
@@ -58,7 +58,7 @@ export function modelsSection(models: readonly ModelReport[]): Section {
   add("parameters", ({ parameters }) => compact(parameters));
   add("MACs", ({ macs }) => compact(macs));
   add("nodes", ({ nodes }) => String(nodes));
-  for (const { metric } of first?.scores ?? []) {
+  for (const metric of new Set(models.flatMap(({ scores }) => scores.map((score) => score.metric)))) {
     add(metric, ({ scores }) => {
       const score = scores.find((other) => other.metric === metric);
       return score && scoreWithInterval(score);
@@ -71,6 +71,9 @@ export function modelsSection(models: readonly ModelReport[]): Section {
   const columns = models.map(({ name }) => ({ title: name, right: true, flexible: models.length > 2 }));
   return { title: "Measured", table: { columns: [{ title: "" }, ...columns], rows } };
 }
+
+/** Outputs with less signal to noise than this, in decibels, deserve a search for the node to blame. */
+const poorSqnr = 20;
 
 function comparisonSections(comparison: ComparisonReport, models: readonly ModelReport[]): Section[] {
   const before = models[0];
@@ -86,7 +89,8 @@ function comparisonSections(comparison: ComparisonReport, models: readonly Model
   for (const { output, sqnr, cosine } of comparison.outputs) {
     lines.push(`output '${output}'  SQNR ${sqnr.toFixed(1)} dB  cosine ${cosine.toFixed(5)}`);
   }
-  if (comparison.firstBad) lines.push(`the error first jumps at '${comparison.firstBad}'`);
+  const worst = Math.min(...comparison.outputs.map(({ sqnr }) => sqnr));
+  if (comparison.firstBad && worst < poorSqnr) lines.push(`the error first jumps at '${comparison.firstBad}'`);
   const sections: Section[] = [{ title: `${after.name} against ${before.name}`, lines }];
   if (comparison.slower.length > 0) {
     sections.push({
@@ -106,16 +110,18 @@ function comparisonSections(comparison: ComparisonReport, models: readonly Model
 }
 
 function differenceLine({ metric, before, after, difference, interval, p, unit }: ScoreDifference): string {
-  const range = interval ? ` [${interval.map((bound) => metricDifference(bound, unit)).join(", ")}]` : "";
+  const bound = (x: number): string => `${x > 0 ? "+" : ""}${unit === "%" ? (100 * x).toFixed(2) : significant(x, 3)}`;
+  const range = interval ? ` [${interval.map(bound).join(", ")}]` : "";
   const test = p === undefined ? "" : `, ${pValue(p)}`;
   const values = `${metricValue(before, unit)} -> ${metricValue(after, unit)}`;
   return `${metric}  ${values}  ${metricDifference(difference, unit)}${range}${test}`;
 }
 
-/** A score and its confidence interval: "93.40 % [92.10 %, 94.50 %]". */
+/** A score and its confidence interval: "93.40 % [92.10, 94.50]". */
 export function scoreWithInterval({ value, interval, unit }: Pick<Score, "value" | "interval" | "unit">): string {
   const shown = metricValue(value, unit);
-  return interval ? `${shown} [${interval.map((bound) => metricValue(bound, unit)).join(", ")}]` : shown;
+  const bound = (x: number): string => (unit === "%" ? (100 * x).toFixed(2) : significant(x, 4));
+  return interval ? `${shown} [${interval.map(bound).join(", ")}]` : shown;
 }
 
 /** A change of size or time in words: "3.91× smaller"; `words` name the two directions. */

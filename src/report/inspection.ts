@@ -51,7 +51,7 @@ function modelSection({
   if (timing) {
     const { runtime, provider, threads, runs, wall, kernels } = timing;
     const where = `${runtime}, ${provider}, ${threads} threads, ${runs} runs`;
-    lines.push(`${milliseconds(wall)} a run, ${milliseconds(kernels)} of it in kernels (${where})`);
+    lines.push(`${milliseconds(wall)} a run (median); kernels ${milliseconds(kernels)} (mean); ${where}`);
     const added = Object.entries(timing.added).filter(([, ms]) => ms > 0.02 * kernels);
     if (added.length > 0)
       lines.push(`added by the runtime: ${added.map(([op, ms]) => `${op} ${milliseconds(ms)}`).join(", ")}`);
