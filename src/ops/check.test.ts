@@ -48,7 +48,7 @@ describe("checkOperators", () => {
       "an unknown operator",
       makeNode("Rellu", ["x"], ["y"]),
       21,
-      ["there is no operator 'Rellu' (Did you mean 'Relu'?)"],
+      ["there is no operator 'Rellu' (Did you mean 'Relu', 'Celu' or 'Elu'?)"],
     ],
     [
       "one too new",

@@ -15,6 +15,7 @@ import {
   ValueInfoProtoSchema,
 } from "onnx-buf";
 import { describe, expect, test } from "vitest";
+import { dataFields, meaning } from "../../../test/onnx-meaning.ts";
 import { edit } from "../../graph/edit.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { type DType, dtypes, packedBytes } from "../../tensor/dtype.ts";
@@ -101,7 +102,6 @@ function filler() {
   return fill;
 }
 
-const dataFields = ["rawData", "floatData", "doubleData", "int32Data", "int64Data", "uint64Data", "stringData"];
 const count = 5;
 
 /** Bytes 1, 2, 3 ... as the data of five elements of a type, raw or in the field that ONNX prescribes for it. */
@@ -142,43 +142,6 @@ function typedEntries(bytes: Uint8Array, dtype: DType): { field: string; entries
   if (dtypes[dtype].bits === 16) return { field, entries: each(2, (at) => view.getUint16(at, true)) };
   if (dtype === "int8") return { field, entries: each(1, (at) => view.getInt8(at)) };
   return { field, entries: each(1, (at) => view.getUint8(at)) };
-}
-
-/** Little-endian bytes of a tensor's data, whichever field it stands in. */
-function rawBytes(proto: TensorProto): string {
-  if (proto.rawData.length > 0) return Buffer.from(proto.rawData).toString("hex");
-  const dtype = names.find((name) => dtypes[name].code === proto.dataType)!;
-  const out = Buffer.alloc(packedBytes(dtype, count));
-  const width = out.length / Math.max(proto.int32Data.length, 1);
-  for (const [i, v] of proto.floatData.entries()) out.writeFloatLE(v, i * 4);
-  for (const [i, v] of proto.doubleData.entries()) out.writeDoubleLE(v, i * 8);
-  for (const [i, v] of proto.int64Data.entries()) out.writeBigInt64LE(v, i * 8);
-  for (const [i, v] of proto.uint64Data.entries()) {
-    if (dtype === "uint32") out.writeUInt32LE(Number(v), i * 4);
-    else out.writeBigUInt64LE(v, i * 8);
-  }
-  for (const [i, v] of proto.int32Data.entries()) out.writeUIntLE(v < 0 ? v + 256 ** width : v, i * width, width);
-  return out.toString("hex");
-}
-
-/** What a message says: typed data as raw data, fields at "" and [] the same as unset, ONNX's domain spelled "". */
-function meaning(value: unknown): unknown {
-  if (value instanceof Uint8Array) return Buffer.from(value).toString("hex");
-  if (typeof value === "bigint") return `${value}n`;
-  if (Array.isArray(value)) return value.map(meaning);
-  if (typeof value !== "object" || value === null) return value;
-  const message = value as Fields;
-  const said: Fields = {};
-  for (const [key, item] of Object.entries(message)) {
-    if (item === undefined || item === "" || (Array.isArray(item) && item.length === 0)) continue;
-    if (key === "domain" && item === "ai.onnx") continue;
-    if (message.$typeName !== "onnx.TensorProto" || !dataFields.includes(key)) said[key] = meaning(item);
-  }
-  if (message.$typeName === "onnx.TensorProto") {
-    const proto = value as TensorProto;
-    said.data = proto.stringData.length > 0 ? proto.stringData.map(meaning) : rawBytes(proto);
-  }
-  return said;
 }
 
 const read = (model: ModelProto): Graph => readOnnx(memorySource(toBinary(ModelProtoSchema, model)));
