@@ -13,6 +13,10 @@ export function smallNetwork(seed = 1): Graph {
   const weights = new Map([
     ["conv1.weight", normal(0.33, 8, 1, 3, 3)],
     ["conv1.bias", normal(0.1, 8)],
+    ["bn.scale", normal(1, 8)],
+    ["bn.bias", normal(0.1, 8)],
+    ["bn.mean", normal(0.1, 8)],
+    ["bn.variance", float32([8], new Float32Array(8).fill(0.5))],
     ["conv2.weight", normal(0.12, 16, 8, 3, 3)],
     ["conv2.bias", normal(0.1, 16)],
     ["shape", int64([0, -1])],
@@ -24,7 +28,8 @@ export function smallNetwork(seed = 1): Graph {
     name: "small",
     nodes: [
       makeNode("Conv", ["image", "conv1.weight", "conv1.bias"], ["a"], conv, "conv1"),
-      makeNode("Relu", ["a"], ["b"], {}, "relu1"),
+      makeNode("BatchNormalization", ["a", "bn.scale", "bn.bias", "bn.mean", "bn.variance"], ["n"], {}, "bn"),
+      makeNode("Relu", ["n"], ["b"], {}, "relu1"),
       makeNode("Conv", ["b", "conv2.weight", "conv2.bias"], ["c"], conv, "conv2"),
       makeNode("Relu", ["c"], ["d"], {}, "relu2"),
       makeNode("Reshape", ["d", "shape"], ["e"], {}, "flatten"),

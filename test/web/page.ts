@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
-import { type Browser, chromium } from "playwright-core";
+import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll } from "vitest";
 import type { Runtime } from "../../src/platform/runtime.ts";
 import { packed, unpacked } from "./wire.ts";
@@ -28,7 +28,7 @@ const flags = [
 
 let browser: Promise<Browser> | undefined;
 let server: Promise<{ server: Server; base: string }> | undefined;
-const scripts = new Map<string, Promise<string>>();
+const pages = new Map<string, Promise<OpenPage>>();
 
 afterAll(async () => {
   await (await browser)?.close();
@@ -43,23 +43,39 @@ afterAll(async () => {
  * @throws Error where Chromium is missing (the tests must not pass without it), or with what the page threw
  */
 export async function inChromium<Args, Result>(name: string, args: Args): Promise<Result> {
-  browser ??= launch();
-  server ??= serve();
-  const [running, { base }] = await Promise.all([browser, server]);
-  const page = await running.newPage();
-  const said: string[] = [];
-  page.on("pageerror", (error) => said.push(String(error)));
-  page.on("console", (message) => message.type() === "error" && said.push(message.text()));
+  const { page, said } = await (pages.get(name) ?? opened(name));
   try {
-    await page.goto(`${base}/?${name}`);
-    await page.waitForFunction("typeof pareTest === 'function'", undefined, { timeout: 30_000 });
     const result = await page.evaluate(`pareTest(${JSON.stringify(args, packed)})`);
     return JSON.parse(result as string, unpacked) as Result;
   } catch (error) {
     throw new Error(`${name} in Chromium: ${[String(error), ...said].join("\n")}`, { cause: error });
-  } finally {
-    await page.close();
   }
+}
+
+/** A page of the browser, and the errors it has printed. */
+interface OpenPage {
+  readonly page: Page;
+  readonly said: string[];
+}
+
+/** Opens the page of a module, once: ONNX Runtime is loaded and compiled a single time. */
+function opened(name: string): Promise<OpenPage> {
+  const open = async (): Promise<OpenPage> => {
+    browser ??= launch();
+    server ??= serve();
+    const page = await (await browser).newPage();
+    const said: string[] = [];
+    page.on("pageerror", (error) => said.push(String(error)));
+    page.on("console", (message) => message.type() === "error" && said.push(message.text()));
+    await page.goto(`${(await server).base}/?${name}`);
+    await page.waitForFunction("typeof pareTest === 'function'", undefined, { timeout: 30_000 }).catch((error) => {
+      throw new Error(`${name} in Chromium: ${[String(error), ...said].join("\n")}`, { cause: error });
+    });
+    return { page, said };
+  };
+  const made = open();
+  pages.set(name, made);
+  return made;
 }
 
 async function launch(): Promise<Browser> {
@@ -89,10 +105,7 @@ async function serve(): Promise<{ server: Server; base: string }> {
 
 async function answer(url: URL): Promise<readonly [type: string, body: string | Uint8Array | undefined]> {
   const script = /^\/(\w[\w-]*)\.js$/.exec(url.pathname)?.[1];
-  if (script) {
-    if (!scripts.has(script)) scripts.set(script, bundle(script));
-    return ["text/javascript", await scripts.get(script)];
-  }
+  if (script) return ["text/javascript", await bundle(script)];
   const file = /^\/ort\/([\w.-]+\.(mjs|wasm))$/.exec(url.pathname);
   if (file) {
     const type = file[2] === "wasm" ? "application/wasm" : "text/javascript";
@@ -108,8 +121,8 @@ async function bundle(name: string): Promise<string> {
     import run from "./pages/${name}.ts";
     import { packed, unpacked } from "./wire.ts";
     import { runtime } from "../../src/platform/web.ts";
+    const ort = await runtime({ wasmPaths: "/ort/", threads: 2 });
     globalThis.pareTest = async (args) => {
-      const ort = await runtime({ wasmPaths: "/ort/", threads: 2 });
       const given = JSON.parse(JSON.stringify(args), unpacked);
       return JSON.stringify(await run(ort, given), packed);
     };`;

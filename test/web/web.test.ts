@@ -4,6 +4,7 @@ import { encodeOnnx } from "../../src/formats/onnx/index.ts";
 import { runtime } from "../../src/platform/node.ts";
 import { noiseImages, smallNetwork } from "./model.ts";
 import { inChromium } from "./page.ts";
+import compress, { type Job, type Outcome } from "./pages/compress.ts";
 import predict, { type Prediction } from "./pages/predict.ts";
 
 const node = await runtime({ threads: 1 });
@@ -36,5 +37,25 @@ describe("the library in a browser", () => {
     expect(there).toHaveLength(80);
     // both sum in float32, in different orders
     for (const [i, logit] of there.entries()) expect(logit).toBeCloseTo(here[i]!, 4);
+  });
+});
+
+describe("compression in a browser", () => {
+  const jobs: [technique: string, options: Readonly<Record<string, unknown>>][] = [
+    ["simplify", {}],
+    ["convert-float", {}],
+    ["quantize-dynamic", {}],
+    ["quantize-static", {}],
+    ["quantize-weights", { bits: 4 }],
+    ["quantize-weights", { bits: 8, granularity: "channel", format: "dequantize" }],
+  ];
+
+  test.each(jobs)("%s %o gives the bytes and the logits that Node gives on WASM", async (technique, options) => {
+    const args: Job = { model: encodeOnnx(smallNetwork()), images: noiseImages(32).bytes(), technique, options };
+    const here = await compress(await runtime({ provider: "wasm", threads: 2 }), args);
+    const there = await inChromium<Job, Outcome>("compress", args);
+    expect(there.model).toEqual(here.model);
+    expect(there.model).not.toEqual(args.model);
+    expect(there.logits).toEqual(here.logits);
   });
 });
