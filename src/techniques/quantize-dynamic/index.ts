@@ -1,8 +1,10 @@
 import { type Draft, edit } from "../../graph/edit.ts";
+import type { Graph } from "../../graph/graph.ts";
 import { intAttribute, type Node, nodeLabel } from "../../graph/graph.ts";
+import { convertOpset, withIrVersion } from "../../ops/convert.ts";
 import { hoistConstants } from "../hoist-constants.ts";
 import { storageForm } from "../quantize-weights/storage.ts";
-import { surveyWeights, type WeightTarget } from "../quantize-weights/targets.ts";
+import { surveyWeights, type WeightSurvey, type WeightTarget } from "../quantize-weights/targets.ts";
 import { selector } from "../selection.ts";
 import { type Context, technique } from "../technique.ts";
 import { integerConvolution } from "./convolutions.ts";
@@ -26,14 +28,12 @@ export const quantizeDynamic = technique({
   data: "unused",
   identity: { exclude: ["*"] },
   async apply(graph, options, context) {
-    const source = hoistConstants(graph, Math.max(1, options.minElements));
-    const select = selector(options);
-    const { targets, skipped } = surveyWeights(source, {
-      minElements: options.minElements,
-      select: (node) => select(node) && (options.embeddings || node.op !== "Gather"),
-    });
+    const hoisted = hoistConstants(graph, Math.max(1, options.minElements));
+    const { targets, skipped } = survey(hoisted, options);
     for (const { label, reason } of skipped) context.skip(label, reason);
-    const changes = await plan(targets, options, context);
+    const source = targets.length === 0 ? hoisted : withIrVersion(convertOpset(hoisted, 11), 4);
+    const current = source === hoisted ? targets : survey(source, options).targets;
+    const changes = await plan(current, options, context);
     if (changes.length === 0) return graph;
     return edit(source, (draft) => {
       const replaced = new Set(changes.flatMap(({ weights }) => weights));
@@ -43,6 +43,14 @@ export const quantizeDynamic = technique({
     });
   },
 });
+
+function survey(graph: Graph, options: QuantizeDynamicOptions): WeightSurvey {
+  const select = selector(options);
+  return surveyWeights(graph, {
+    minElements: options.minElements,
+    select: (node) => select(node) && (options.embeddings || node.op !== "Gather"),
+  });
+}
 
 interface Change {
   /** Names of the weights that it replaces. */

@@ -1,6 +1,7 @@
 import { fail } from "../../errors.ts";
 import { type Draft, edit } from "../../graph/edit.ts";
 import { type Graph, nodeLabel } from "../../graph/graph.ts";
+import { convertOpset, withIrVersion } from "../../ops/convert.ts";
 import { levelsOf } from "../../tensor/block-fit.ts";
 import { largestMagnitude } from "../../tensor/blockwise.ts";
 import { hoistConstants } from "../hoist-constants.ts";
@@ -12,7 +13,7 @@ import { inputImportance } from "./importance.ts";
 import { kernelForm, kernelRefusal } from "./kernels.ts";
 import { type QuantizeWeightsOptions, quantizeWeightsOptions } from "./options.ts";
 import { storageForm } from "./storage.ts";
-import { surveyWeights, type WeightTarget } from "./targets.ts";
+import { surveyWeights, type WeightSurvey, type WeightTarget } from "./targets.ts";
 
 /** Form in which a weight is stored. */
 type Form = "kernels" | "dequantize" | "storage";
@@ -35,22 +36,36 @@ export const quantizeWeights = technique({
   identity: { exclude: ["*"] },
   async apply(graph, options, context) {
     checkOptions(options);
-    const source = hoistConstants(graph, Math.max(1, options.minElements));
-    const select = selector(options);
-    const { targets, skipped } = surveyWeights(source, {
-      minElements: options.minElements,
-      select: (node) =>
-        select(node) &&
-        (options.embeddings || node.op !== "Gather") &&
-        (options.convolutions || (node.op !== "Conv" && node.op !== "ConvTranspose")),
-    });
+    const hoisted = hoistConstants(graph, Math.max(1, options.minElements));
+    const { targets, skipped } = survey(hoisted, options);
     for (const { label, reason } of skipped) context.skip(label, reason);
-    const plans = planTargets(source, targets, options, context);
+    const plans = planTargets(hoisted, targets, options, context);
     if (plans.length === 0) return graph;
-    const importance = await inputImportance(source, targets, options.samples, context);
-    return write(raisedOpset(source, plans, options), plans, importance, options, context);
+    const raised = raisedVersion(hoisted, plans, options);
+    const chosen = new Map(plans.map(({ target, form }) => [target.name, form]));
+    const current = raised === hoisted ? targets : survey(raised, options).targets;
+    const final = current.filter(({ name }) => chosen.has(name));
+    const importance = await inputImportance(raised, final, options.samples, context);
+    return write(
+      raised,
+      final.map((target) => ({ target, form: chosen.get(target.name)! })),
+      importance,
+      options,
+      context,
+    );
   },
 });
+
+function survey(graph: Graph, options: QuantizeWeightsOptions): WeightSurvey {
+  const select = selector(options);
+  return surveyWeights(graph, {
+    minElements: options.minElements,
+    select: (node) =>
+      select(node) &&
+      (options.embeddings || node.op !== "Gather") &&
+      (options.convolutions || (node.op !== "Conv" && node.op !== "ConvTranspose")),
+  });
+}
 
 interface PlannedTarget {
   readonly target: WeightTarget;
@@ -111,14 +126,12 @@ async function write(
   });
 }
 
-/** The graph at the opset that DequantizeLinear needs for the codes asked for. */
-function raisedOpset(graph: Graph, plans: readonly PlannedTarget[], options: QuantizeWeightsOptions): Graph {
-  const needed = plans
+/** The graph at the versions that the new nodes need; constants are no longer inputs from IR version 4 on. */
+function raisedVersion(graph: Graph, plans: readonly PlannedTarget[], options: QuantizeWeightsOptions): Graph {
+  const opsets = plans
     .filter(({ form }) => form === "dequantize")
     .map(({ target, form }) => dequantizeOpset(target, codePlan(target, form, undefined, options)));
-  const version = Math.max(0, ...needed);
-  if ((graph.opsets[""] ?? 1) >= version) return graph;
-  return fail("quantize-weights", `needs opset ${version}, the model has ${graph.opsets[""]}`);
+  return withIrVersion(convertOpset(graph, Math.max(graph.opsets[""] ?? 1, ...opsets)), 4);
 }
 
 /** Lets the event loop turn, so that Ctrl-C is seen between weights. */
