@@ -1,5 +1,6 @@
 import { measureDivergence } from "../analysis/divergence.ts";
 import { type Evaluation, evaluate, fixedBatch, type NamedModel } from "../analysis/evaluate.ts";
+import { weightChanges } from "../analysis/histograms.ts";
 import { type Inspection, inspect } from "../analysis/inspect.ts";
 import { type ModelLatency, measureLatency } from "../analysis/latency.ts";
 import { measureSize } from "../analysis/size.ts";
@@ -13,7 +14,6 @@ import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { version } from "../version.ts";
 import { energyOf } from "./activity.ts";
 import { type ComparisonReport, type LayerReport, type ModelReport, type Report, reportVersion } from "./report.ts";
-import { weightReports } from "./weights.ts";
 
 /** What {@link compare} needs and may use. */
 export interface CompareOptions {
@@ -100,7 +100,10 @@ export async function compare(models: readonly NamedModel[], data: Dataset, opti
     comparisons,
     ledger: [],
     plans: [],
-    weights: models.length > 1 ? await weightReports(models[0]!.graph, models.at(-1)!.graph, runtime) : [],
+    weights:
+      models.length > 1
+        ? await weightChanges(models[0]!.graph, models.at(-1)!.graph, runtime, pick(options, ["signal"]))
+        : [],
   };
 }
 
