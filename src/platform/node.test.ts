@@ -213,6 +213,24 @@ describe("types that JavaScript can't pass", () => {
     }
   });
 
+  test("outputs that can't be had by any means are left out, and refused where nothing else is asked for", async () => {
+    const four = tensor("float4e2m1", [4], Uint8Array.of(0x21, 0x43));
+    const graph = makeGraph({
+      nodes: [makeNode("Neg", ["x"], ["y"])],
+      weights: new Map([["z", four]]),
+      inputs: [value("x", [1])],
+      outputs: [{ name: "y" }, { name: "z" }],
+      opsets: { "": 23 },
+      irVersion: 11,
+    });
+    const session = await cpu.open(graph);
+    expect(session.outputs.map(({ name }) => name)).toEqual(["y"]);
+    expect(toNumbers((await session.run({ x: float32([1], [2]) })).y!)).toEqual([-2]);
+    await session.release();
+    const alone = cpu.open({ ...graph, outputs: [{ name: "z" }] });
+    await expect(alone).rejects.toThrow("can't hand out 'z' (float4e2m1). Ask for other outputs.");
+  });
+
   test("other outputs of the same model are untouched", async () => {
     const graph = makeGraph({
       nodes: [makeNode("Cast", ["x"], ["y"], { to: dtypes.bfloat16.code }), makeNode("Shape", ["y"], ["z"])],

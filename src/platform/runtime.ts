@@ -10,13 +10,16 @@ export interface SessionOptions {
   readonly optimize?: "disabled" | "basic" | "extended" | "all";
   /** Threads inside an operator; the runtime object's own number by default. */
   readonly threads?: number;
-  /** Record the time of every kernel; read it with {@link Session.profile}. */
+  /** Record the time of every kernel; read it with {@link Session.profile}. In the browser it can't be had. */
   readonly profile?: boolean;
   /** Sizes for named free dimensions, so that the runtime can plan memory and fold shapes. */
   readonly dims?: Readonly<Record<string, number>>;
 }
 
-/** Time of one kernel, summed over the runs of a profiled session. */
+/**
+ * Time of one kernel, summed over the runs of a profiled session. That of a control-flow node (If, Loop, Scan) includes
+ * the kernels of its body, which are listed too.
+ */
 export interface KernelTime {
   /** The node's name in the optimized graph, which fusions may have changed. */
   readonly node: string;
@@ -24,14 +27,16 @@ export interface KernelTime {
   readonly provider: string;
   /** Milliseconds over all runs. */
   readonly ms: number;
+  /** How often the kernel ran: once a run of the session, more in the body of a loop. */
   readonly runs: number;
-  /** Bytes of the outputs of one run. */
+  /** Bytes of its outputs, the last time it ran. */
   readonly outputBytes: number;
 }
 
 /** A model loaded into ONNX Runtime. Owns native memory: release it. */
 export interface Session {
   readonly inputs: readonly Value[];
+  /** With the types and shapes that the runtime inferred. Outputs of complex or 4-bit float type can't be had: left out. */
   readonly outputs: readonly Value[];
   /**
    * Runs the model.
@@ -39,11 +44,16 @@ export interface Session {
    * @param feeds every required input
    * @param fetch names of the outputs wanted (all by default), or tensors in memory to write outputs into: their shape
    *   must be the output's
-   * @throws PareError with the runtime's message where a feed is missing or misfits
+   * @throws PareError with the runtime's message where a feed is missing or misfits, or after the release
    */
   run(feeds: Tensors, fetch?: readonly string[] | Tensors): Promise<Record<string, Tensor>>;
-  /** Ends profiling and returns the kernels' times, in the order of execution. */
+  /**
+   * Ends profiling and returns the kernels' times, in the order in which they first finished.
+   *
+   * @throws PareError if the session was opened without `profile`
+   */
   profile(): Promise<readonly KernelTime[]>;
+  /** Frees the native memory; a second call does nothing. */
   release(): Promise<void>;
 }
 
