@@ -1,6 +1,7 @@
 import { messageOf, PareError } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
-import type { Context } from "../techniques/technique.ts";
+import type { Context, Step } from "../techniques/technique.ts";
+import type { StepCache } from "./cache.ts";
 import { harmfulNodes } from "./harmful.ts";
 import type { Gain, Judge, Verdict } from "./judge.ts";
 import type { LedgerEntry, Measurement } from "./ledger.ts";
@@ -15,6 +16,8 @@ export interface CompressOptions {
   readonly maxDrop: number;
   /** Seconds after which nothing new is tried. */
   readonly timeLimit: number;
+  /** Where the finished steps of a plan are kept; asked with all steps of the plan, from the original on. */
+  readonly cache?: (steps: readonly Step[]) => Promise<StepCache>;
 }
 
 /** What became of a plan. */
@@ -43,6 +46,8 @@ export interface CompressResult {
 
 interface Trial {
   readonly plan: Plan;
+  /** All of them, from the original on. */
+  readonly steps: readonly Step[];
   readonly excluded: readonly string[];
   readonly graph: Graph;
   readonly ledger: readonly LedgerEntry[];
@@ -67,8 +72,8 @@ export async function compress(
   options: CompressOptions,
 ): Promise<CompressResult> {
   const search: Search = { context, judge, options, begin: performance.now(), outcomes: [], longest: 0 };
-  const clean = await attempt(search, { graph, ledger: [] }, { name: "clean", steps: [["simplify", {}]] });
-  const start = clean ?? { graph, ledger: [] };
+  const clean = await attempt(search, { graph, ledger: [], steps: [] }, { name: "clean", steps: [["simplify", {}]] });
+  const start = clean ?? { graph, ledger: [], steps: [] };
   const trials: Trial[] = clean ? [clean] : [];
   for (const plan of plansFor(start.graph, context.data !== undefined)) {
     if (!timeLeft(search)) {
@@ -95,7 +100,7 @@ interface Search {
 }
 
 /** A graph and the steps that led to it. */
-type Start = Pick<Trial, "graph" | "ledger">;
+type Start = Pick<Trial, "graph" | "ledger" | "steps">;
 
 function timeLeft({ begin, longest, options }: Search): boolean {
   return (performance.now() - begin) / 1000 + longest < options.timeLimit;
@@ -127,13 +132,16 @@ async function attempt(
   const { context, judge, options, outcomes } = search;
   const began = performance.now();
   try {
-    const { graph, ledger } = await run(start.graph, bindPlan(plan, excluded), context, {
+    const steps = [...start.steps, ...bindPlan(plan, excluded)];
+    const cache = options.cache && laterSteps(await options.cache(steps), start.steps.length);
+    const { graph, ledger } = await run(start.graph, steps.slice(start.steps.length), context, {
       measure: (changed) => judge.measure(changed),
+      ...(cache && { cache }),
     });
     const verdict = await judge.select(graph);
     const gain = await judge.gain(graph);
     const slower = gain.latencyInterval[1] >= 1 ? await judge.slower(graph) : [];
-    const trial = { plan, excluded, graph, ledger: [...start.ledger, ...ledger], verdict, gain };
+    const trial = { plan, excluded, graph, steps, ledger: [...start.ledger, ...ledger], verdict, gain };
     context.log(trialLine(trial));
     return { ...trial, shortcoming: shortcoming(gain, options.target, slower) };
   } catch (error) {
@@ -143,6 +151,14 @@ async function attempt(
   } finally {
     search.longest = Math.max(search.longest, (performance.now() - began) / 1000);
   }
+}
+
+/** The cache of a plan's steps, without the first ones. */
+function laterSteps(cache: StepCache, first: number): StepCache {
+  return {
+    get: (index, step) => cache.get(index + first, step),
+    put: (index, step, graph, entry) => cache.put(index + first, step, graph, entry),
+  };
 }
 
 /** Plans that lose too much but would beat the best inside the budget, with their harmful nodes given back to float. */

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { LedgerEntry, Measurement } from "../recipe/ledger.ts";
-import { ledgerLine, ratioInWords, reportSections, skipLines } from "./document.ts";
+import { ledgerLine, reportSections, skipLines } from "./document.ts";
+import { ratioInWords } from "./format.ts";
 import { reportMarkdown } from "./markdown.ts";
 import type { ModelReport, Report } from "./report.ts";
 import { renderTerminal, wrap } from "./terminal.ts";

@@ -8,10 +8,11 @@ import {
   milliseconds,
   percent,
   pValue,
+  ratioInWords,
   significant,
-  times,
 } from "./format.ts";
-import type { ComparisonReport, ModelReport, PlanReport, Report, ScoreDifference } from "./report.ts";
+import type { ComparisonReport, ModelReport, PlanReport, Report, ScoreDifference, VerdictReport } from "./report.ts";
+import { askedSentence, budgetSentence, comparisonSentence } from "./sections/words.ts";
 
 /** Text and tables, to be rendered for a terminal or as markdown. */
 export interface Section {
@@ -37,12 +38,23 @@ export interface Column {
 export function reportSections(report: Report): Section[] {
   const { verdict, models, comparisons, ledger, plans } = report;
   const sections: Section[] = [];
-  if (verdict) sections.push({ title: verdict.met ? "Result" : "No result", lines: verdict.findings });
+  if (verdict) sections.push(verdictSection(report, verdict));
   if (models.length > 0) sections.push(modelsSection(models));
   for (const comparison of comparisons) sections.push(...comparisonSections(comparison, models));
   if (ledger.length > 0) sections.push(...ledgerSections(ledger));
   if (plans.length > 0) sections.push(plansSection(plans));
   return sections;
+}
+
+function verdictSection(report: Report, verdict: VerdictReport): Section {
+  const unit = report.models[0]?.scores.find(({ metric }) => metric === verdict.metric)?.unit;
+  const lines = [
+    ...report.comparisons.map((comparison) => comparisonSentence(report, comparison)),
+    askedSentence(verdict, unit),
+    budgetSentence(verdict, unit),
+    ...verdict.findings,
+  ];
+  return { title: verdict.met ? "Result" : "No result", lines: lines.filter((line) => line !== undefined) };
 }
 
 /** Models beside each other: one row a measurement, the original first. */
@@ -122,14 +134,6 @@ export function scoreWithInterval({ value, interval, unit }: Pick<Score, "value"
   const shown = metricValue(value, unit);
   const bound = (x: number): string => (unit === "%" ? (100 * x).toFixed(2) : significant(x, 4));
   return interval ? `${shown} [${interval.map(bound).join(", ")}]` : shown;
-}
-
-/** A change of size or time in words: "3.91× smaller"; `words` name the two directions. */
-export function ratioInWords(after: number, before: number, words: readonly [less: string, more: string]): string {
-  if (!(after > 0 && before > 0)) return "unknown";
-  const factor = before / after;
-  if (Math.abs(factor - 1) < 0.005) return "the same";
-  return factor > 1 ? `${times(factor)} ${words[0]}` : `${times(1 / factor)} ${words[1]}`;
 }
 
 /** A step in one line: `quantize-static  4.10 s  44.7 MB -> 12.2 MB  top-1 93.40 % -> 93.10 %  1.20 ms -> 510 µs`. */

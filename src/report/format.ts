@@ -108,3 +108,11 @@ export function shorten(name: string, limit: number): string {
   const head = Math.floor((limit - 1) * 0.4);
   return `${characters.slice(0, head).join("")}…${characters.slice(characters.length - (limit - 1 - head)).join("")}`;
 }
+
+/** A change of size or time in words: "3.91× smaller"; `words` name the two directions. */
+export function ratioInWords(after: number, before: number, words: readonly [less: string, more: string]): string {
+  if (!(after > 0 && before > 0)) return "unknown";
+  const factor = before / after;
+  if (Math.abs(factor - 1) < 0.005) return "the same";
+  return factor > 1 ? `${times(factor)} ${words[0]}` : `${times(1 / factor)} ${words[1]}`;
+}

@@ -1,4 +1,3 @@
-import { ratioInWords } from "../document.ts";
 import {
   bytes,
   compact,
@@ -8,6 +7,7 @@ import {
   metricValue,
   milliseconds,
   pValue,
+  ratioInWords,
   significant,
 } from "../format.ts";
 import { type Content, html } from "../markup.ts";

@@ -1,5 +1,4 @@
-import { ratioInWords } from "../document.ts";
-import { bytes, metricDifference, metricValue, milliseconds, significant } from "../format.ts";
+import { bytes, metricDifference, metricValue, milliseconds, ratioInWords, significant } from "../format.ts";
 import { html, type Markup } from "../markup.ts";
 import type { ComparisonReport, ModelReport, Report } from "../report.ts";
 import { number } from "./parts.ts";

@@ -1,5 +1,13 @@
-import { ratioInWords } from "../document.ts";
-import { bytes, count, joules, metricDifference, metricValue, milliseconds, significant } from "../format.ts";
+import {
+  bytes,
+  count,
+  joules,
+  metricDifference,
+  metricValue,
+  milliseconds,
+  ratioInWords,
+  significant,
+} from "../format.ts";
 import type { ComparisonReport, ModelReport, Report, ScoreDifference, VerdictReport } from "../report.ts";
 import { number } from "./parts.ts";
 
