@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from "node:fs";
+import type { MemoryMeter } from "./meter.ts";
 
 /** What the process holds of physical memory, bytes. */
 export interface Memory {
@@ -30,3 +31,9 @@ export function resetPeakMemory(): boolean {
     return false;
   }
 }
+
+/** {@link memory} as measurements take it. */
+export const nodeMeter: MemoryMeter = {
+  reset: () => void resetPeakMemory(),
+  peak: () => memory().peak,
+};

@@ -6,7 +6,7 @@ import { encodeOnnx, planExternal } from "../formats/onnx/index.ts";
 import { type Graph, makeGraph, makeNode, type Value } from "../graph/graph.ts";
 import { type DType, dtypes } from "../tensor/dtype.ts";
 import { float32, int64, type Tensor, tensor, toFloat32, toNumbers } from "../tensor/tensor.ts";
-import { load, memory, providers, resetPeakMemory, runtime } from "./node.ts";
+import { load, memory, nodeMeter, providers, resetPeakMemory, runtime } from "./node.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "pare-test-"));
 const temporary = mkdtempSync(join(folder, "temporary-"));
@@ -253,5 +253,6 @@ describe("memory", () => {
     expect(peak).toBeGreaterThanOrEqual(resident);
     held = undefined;
     expect(resetPeakMemory()).toBe(existsSync("/proc/self/clear_refs"));
+    expect(nodeMeter.peak()).toBeGreaterThan(0);
   });
 });

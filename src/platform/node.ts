@@ -11,9 +11,10 @@ import { profileFolder } from "./node-profile.ts";
 import { openSession } from "./ort.ts";
 import type { Runtime, Session, SessionOptions } from "./runtime.ts";
 
+export { nodeCompressor } from "./node-compress.ts";
 export { nodeFiles } from "./node-data.ts";
 export { fileSource, load } from "./node-load.ts";
-export { type Memory, memory, resetPeakMemory } from "./node-memory.ts";
+export { type Memory, memory, nodeMeter, resetPeakMemory } from "./node-memory.ts";
 export { type Saved, type SaveOptions, save } from "./node-save.ts";
 
 /** Choices for {@link runtime}. */
