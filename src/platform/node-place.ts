@@ -8,6 +8,7 @@ import {
   planExternal,
   tensorLocations,
 } from "../formats/onnx/index.ts";
+import type { ByteSource } from "../formats/source.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { bufferWeights } from "./buffers.ts";
@@ -43,6 +44,11 @@ export function placeWeights(graph: Graph): Placed {
   const loose = new Map<string, Tensor>();
   let looseBytes = 0;
   let root: string | undefined;
+  const paths = new Map<ByteSource, string | undefined>();
+  const pathOf = (source: ByteSource): string | undefined => {
+    if (!paths.has(source)) paths.set(source, currentPath(source));
+    return paths.get(source);
+  };
   const at = (path: string, offset: number): ExternalSlot | undefined => {
     root ??= parse(path).root;
     if (parse(path).root !== root) return undefined;
@@ -51,7 +57,7 @@ export function placeWeights(graph: Graph): Placed {
   for (const [name, weight] of graph.weights) {
     if (weight.strings || weight.byteLength < smallBytes) continue;
     const location = tensorLocations.get(weight);
-    const path = location && currentPath(location.source);
+    const path = location && pathOf(location.source);
     const slot = path === undefined ? undefined : at(path, location!.offset);
     if (slot) slots.set(weight, slot);
     else {

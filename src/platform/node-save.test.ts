@@ -1,4 +1,13 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
@@ -77,6 +86,16 @@ describe("save", () => {
     for (const name of [path, link]) await expect(save(graph, name)).rejects.toThrow("still read from this file");
     expect(readFileSync(path)).toEqual(before);
     expect(readdirSync(folder).sort()).toEqual(["link.onnx", "model.onnx"]);
+  });
+
+  test("keeps the permissions of the file it replaces, and a write-protected file as it is", async () => {
+    const path = join(folder, "model.onnx");
+    writeFileSync(path, "private", { mode: 0o600 });
+    await save(sample(), path);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    chmodSync(path, 0o400);
+    await expect(save(sample(2), path)).rejects.toThrow("is write-protected. Choose another name.");
+    expect(weight(await load(path))).toEqual(weight(sample()));
   });
 
   test("leaves nothing behind when it fails, and what was there as it was", async () => {

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 import { realpathSync, statSync } from "node:fs";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { chmod, type FileHandle, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fail, messageOf, PareError } from "../errors.ts";
 import { onnxSize, planExternal, tensorLocations, writeOnnx } from "../formats/onnx/index.ts";
@@ -64,6 +64,8 @@ function hintFor(error: unknown): string {
 function targetOf(path: string): string {
   const there = statSync(path, { throwIfNoEntry: false });
   if (there && !there.isFile()) fail(path, "is not a file", "Give the path of the model file to write");
+  // a rename would replace a write-protected file without asking
+  if (there && !(there.mode & 0o222)) fail(path, "is write-protected", "Choose another name");
   return there ? realpathSync(path) : resolve(path);
 }
 
@@ -141,7 +143,9 @@ class Transaction {
   /** Gives a temporary file its name, replacing what is there. */
   async commit(temporary: string, name: string): Promise<void> {
     this.signal?.throwIfAborted();
-    if (!statSync(name, { throwIfNoEntry: false })) this.created.add(name);
+    const replaced = statSync(name, { throwIfNoEntry: false });
+    if (replaced) await chmod(temporary, replaced.mode & 0o777);
+    else this.created.add(name);
     await rename(temporary, name);
     this.temporaries.delete(temporary);
     await syncFolder(this.folder);
