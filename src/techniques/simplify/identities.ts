@@ -81,14 +81,20 @@ const rules: Readonly<Record<string, Rule>> = {
     const pads = intsAttribute(node, "pads") ?? constantValues(graph, node.inputs[1]);
     return pads?.every((n) => n === 0) ? node.inputs[0] : undefined;
   },
-  Slice(node, place) {
-    const { graph } = place;
-    const starts = intsAttribute(node, "starts") ?? constantValues(graph, node.inputs[1]);
-    const ends = intsAttribute(node, "ends") ?? constantValues(graph, node.inputs[2]);
+  Slice(node, { graph, facts }) {
+    const given = (name: string, index: number): number[] | undefined =>
+      intsAttribute(node, name) ?? constantValues(graph, node.inputs[index]);
+    const [starts, ends] = [given("starts", 1), given("ends", 2)];
+    const axes = node.attributes.axes || node.inputs[3] ? given("axes", 3) : starts?.map((_, axis) => axis);
     const steps = node.inputs[4] ? constantValues(graph, node.inputs[4]) : [];
-    if (!starts || !ends || !steps?.every((step) => step === 1)) return undefined;
-    const all = starts.every((start) => start === 0) && ends.every((end) => end >= 2 ** 31 - 1);
-    return all ? node.inputs[0] : sameShape(node, place);
+    if (!starts || !ends || !axes || !steps?.every((step) => step === 1)) return undefined;
+    const [from, to] = [node.inputs[0]!, node.outputs[0]!].map((name) => facts.types.get(name)?.shape);
+    const whole = axes.every((axis, i) => {
+      const size = from?.at(axis);
+      if (starts[i] === 0 && ends[i]! >= 2 ** 31 - 1) return true;
+      return typeof size === "number" && size === to?.at(axis);
+    });
+    return whole ? node.inputs[0] : undefined;
   },
   Add: neutral(0, "either"),
   Sub: neutral(0, "right"),
