@@ -21,11 +21,13 @@ export async function watcher(): Promise<Watcher> {
 }
 
 function lineWatcher(): Watcher {
-  let last = performance.now();
+  let [last, counted, before] = [0, "", 0];
   return {
     note: (message) => void process.stderr.write(`${message}\n`),
     progress(done, total, what) {
       const now = performance.now();
+      if (what !== counted || done < before) last = now;
+      [counted, before] = [what, done];
       if (now - last < lineEveryMs) return;
       last = now;
       process.stderr.write(`  ${done} of ${total} ${what}\n`);

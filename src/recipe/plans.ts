@@ -60,7 +60,8 @@ const rows: readonly PlanRow[] = [
       ["quantize-static", {}],
       ["quantize-weights", { bits: 8, granularity: "channel" }],
     ],
-    suits: ({ data, convolutions, products }) => data && (convolutions || products),
+    suits: ({ data, convolutions, products, recurrent, embeddings }) =>
+      data && (convolutions || products) && (recurrent || embeddings),
   },
   {
     name: "4-bit weights",
