@@ -1,4 +1,4 @@
-import { type Graph, nodeLabel, opKey } from "../graph/graph.ts";
+import { type Graph, isNode, nodeLabel, opKey } from "../graph/graph.ts";
 import { links } from "../graph/walk.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { dtypes, packedBytes } from "../tensor/dtype.ts";
@@ -57,14 +57,19 @@ export async function measureDivergence(
   const { names, bytes } = await comparable(original, changed, runtime, feeds);
   const sums = new Map<string, ReturnType<typeof addSums>>();
   for (const part of chunks(names, bytes, budget / 2)) {
-    const sessions = [await runtime.open(exposed(original, part)), await runtime.open(exposed(changed, part))] as const;
+    const there = part.map((name) => handedOn(changed, name));
+    const sessions = [
+      await runtime.open(exposed(original, part)),
+      await runtime.open(exposed(changed, there)),
+    ] as const;
     try {
       for await (const fed of feeds) {
         signal?.throwIfAborted();
-        const [expected, got] = [await sessions[0].run(fed, part), await sessions[1].run(fed, part)];
-        for (const name of part) {
-          if (expected[name]!.size !== got[name]!.size) continue;
-          sums.set(name, addSums(sums.get(name), toFloat32(got[name]!), toFloat32(expected[name]!)));
+        const [expected, got] = [await sessions[0].run(fed, part), await sessions[1].run(fed, there)];
+        for (const [i, name] of part.entries()) {
+          const [value, wanted] = [got[there[i]!]!, expected[name]!];
+          if (value.size !== wanted.size) continue;
+          sums.set(name, addSums(sums.get(name), toFloat32(value), toFloat32(wanted)));
         }
       }
     } finally {
@@ -85,6 +90,18 @@ export async function measureDivergence(
     ...(largestDrop && { largestDrop }),
     threshold,
   };
+}
+
+/**
+ * The value that carries a value's content on: behind a QuantizeLinear that alone reads it, what DequantizeLinear makes
+ * of the integers. There the range of the integers may stand for a Relu or Clip that is no longer in the graph.
+ */
+function handedOn(graph: Graph, name: string): string {
+  const { consumers, outputs } = links(graph);
+  const [reader, ...others] = consumers.get(name) ?? [];
+  if (outputs.has(name) || others.length > 0 || !reader || !isNode(reader, "QuantizeLinear")) return name;
+  const restored = (consumers.get(reader.outputs[0]!) ?? []).find((node) => isNode(node, "DequantizeLinear"));
+  return restored?.outputs[0] ?? name;
 }
 
 async function comparable(
