@@ -23,18 +23,29 @@ export interface Magnitudes {
   readonly nan: boolean;
 }
 
-/** Reads a float tensor once, in parts. */
-export function magnitudes(t: Tensor): Magnitudes {
+const cache = new WeakMap<Tensor, Magnitudes>();
+
+/**
+ * Reads a float tensor once, in parts.
+ *
+ * @param ignored magnitudes that stand for infinity: values within a hundredth of one do not count
+ */
+export function magnitudes(t: Tensor, ignored: readonly number[] = []): Magnitudes {
+  const known = ignored.length === 0 ? cache.get(t) : undefined;
+  if (known) return known;
   let max = 0;
   let nan = false;
   for (const values of floatChunks(t)) {
     for (let i = 0; i < values.length; i++) {
       const a = Math.abs(values[i]!);
-      if (a > max && a !== Number.POSITIVE_INFINITY) max = a;
-      else if (Number.isNaN(a)) nan = true;
+      if (a > max) {
+        if (a !== Number.POSITIVE_INFINITY && !ignored.some((m) => Math.abs(a - m) <= m / 100)) max = a;
+      } else if (Number.isNaN(a)) nan = true;
     }
   }
-  return { max, nan };
+  const found = { max, nan };
+  if (ignored.length === 0) cache.set(t, found);
+  return found;
 }
 
 function* floatChunks(t: Tensor): Generator<Float32Array> {

@@ -11,7 +11,7 @@ import { selectionOptions, selector } from "../selection.ts";
 import { type Context, technique } from "../technique.ts";
 import { castTensor, type FloatType, largestHalf, magnitudes } from "./cast.ts";
 import { convertGraph } from "./convert.ts";
-import { blockedOperators, halfOperators, maskOperators } from "./operators.ts";
+import { blockedOperators, halfOperators, isMask } from "./operators.ts";
 import { compareRuns, feedsFor, observedMagnitudes } from "./ranges.ts";
 import { storeConverted } from "./storage.ts";
 
@@ -213,7 +213,7 @@ function weightReason(
   { to, max: limit }: Options,
 ): string | undefined {
   if (nan) return `its weight '${name}' holds values that are not numbers`;
-  if (to !== "float16" || max <= limit || maskOperators.has(node.op)) return undefined;
+  if (to !== "float16" || max <= limit || isMask(node.op, max)) return undefined;
   return `its weight '${name}' reaches ${max.toPrecision(4)}, more than ${limit}`;
 }
 

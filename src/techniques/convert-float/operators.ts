@@ -54,8 +54,16 @@ export const blockedOperators: readonly string[] = [
   "Upsample",
 ];
 
-/** Operators into which a constant beyond the range may be clamped: it stands for "minus infinity", as masks do. */
-export const maskOperators: ReadonlySet<string> = new Set(["Add", "Sub", "Where", "Max", "Min", "Clip", "Pad"]);
+const maskOperators: ReadonlySet<string> = new Set(["Add", "Sub", "Where", "Max", "Min", "Clip", "Pad"]);
+const surelyInfinity = 1e9;
+
+/**
+ * Whether a constant of a magnitude beyond float16's range may be cut to it: it stands for infinity, as in the masks of
+ * attention, where it is added, selected or compared; and where it is a factor of 1e9 and more.
+ */
+export function isMask(op: string, magnitude: number): boolean {
+  return maskOperators.has(op) || (op === "Mul" && magnitude >= surelyInfinity);
+}
 
 function since(opset: number, names: string): [string, number][] {
   return names.split(/\s+/).map((name) => [name, opset]);

@@ -5,7 +5,8 @@ import type { Graph } from "../../graph/graph.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { toFloat32 } from "../../tensor/tensor.ts";
 import type { Context } from "../technique.ts";
-import { magnitudes } from "./cast.ts";
+import { largestHalf, magnitudes } from "./cast.ts";
+import { isMask } from "./operators.ts";
 
 /** Feeds to observe and verify with: samples of the user's data, or made-up ones; undefined where neither is possible. */
 export async function feedsFor(
@@ -32,7 +33,7 @@ export async function feedsFor(
   return feeds;
 }
 
-/** The largest finite magnitude of every float32 value over the feeds. */
+/** The largest finite magnitude of every float32 value over the feeds, constants that stand for infinity left out. */
 export async function observedMagnitudes(
   graph: Graph,
   { runtime, signal }: Context,
@@ -43,15 +44,30 @@ export async function observedMagnitudes(
     .flatMap(({ outputs }) => outputs)
     .filter((name) => types.get(name)?.dtype === "float32" && types.get(name)!.shape.every((dim) => dim > 0));
   const largest = new Map<string, number>();
+  const masks = maskMagnitudes(graph);
   const note = (name: string, max: number): void => void largest.set(name, Math.max(largest.get(name) ?? 0, max));
   for (const feed of feeds) {
     for (const [name, value] of Object.entries(feed)) {
-      if (value.dtype === "float32") note(name, magnitudes(value).max);
+      if (value.dtype === "float32") note(name, magnitudes(value, masks).max);
     }
   }
   if (names.length === 0) return largest;
-  await observeValues(graph, runtime, names, feeds, (name, value) => note(name, magnitudes(value).max), { signal });
+  await observeValues(graph, runtime, names, feeds, (name, value) => note(name, magnitudes(value, masks).max), {
+    signal,
+  });
   return largest;
+}
+
+function maskMagnitudes(graph: Graph): number[] {
+  const found = graph.nodes.flatMap(({ op, inputs }) =>
+    inputs.flatMap((name) => {
+      const weight = graph.weights.get(name);
+      if (weight?.dtype !== "float32") return [];
+      const { max } = magnitudes(weight);
+      return max > largestHalf && isMask(op, max) ? [max] : [];
+    }),
+  );
+  return [...new Set(found)];
 }
 
 /** How far one model's outputs are from another's. */
