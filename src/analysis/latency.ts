@@ -29,6 +29,8 @@ export interface LatencyResult {
   readonly provider: string;
   readonly threads: number;
   readonly models: readonly ModelLatency[];
+  /** Milliseconds of every timed run, by model, in the order they were made. */
+  readonly times: readonly (readonly number[])[];
 }
 
 /** Choices for {@link measureLatency}. */
@@ -85,6 +87,7 @@ export async function measureLatency(
       provider: runtime.provider,
       threads,
       models: models.map(({ name }, m) => summarize(name, batch, blocks[m]!, m === 0 ? undefined : blocks[0]!, seed)),
+      times: blocks.map((own) => own.flat()),
     };
   } finally {
     for (const session of sessions) await session.release();

@@ -2,7 +2,7 @@ import { measureDivergence } from "../analysis/divergence.ts";
 import { type Evaluation, evaluate, fixedBatch, type NamedModel } from "../analysis/evaluate.ts";
 import { weightChanges } from "../analysis/histograms.ts";
 import { type Inspection, inspect } from "../analysis/inspect.ts";
-import { type ModelLatency, measureLatency } from "../analysis/latency.ts";
+import { type LatencyResult, measureLatency } from "../analysis/latency.ts";
 import { measureSize } from "../analysis/size.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { fail } from "../errors.ts";
@@ -44,6 +44,8 @@ const divergenceSamples = 8;
 /** A kernel counts as slower beyond this share and this many milliseconds. */
 const slowerShare = 1.1;
 const slowerMs = 0.005;
+/** Single runs kept for the picture of their distribution. */
+const mostTimes = 500;
 /** Larger models are not compressed for their download size: that would take minutes. */
 const compressible = 2 ** 28;
 
@@ -67,13 +69,13 @@ export async function compare(models: readonly NamedModel[], data: Dataset, opti
   for (const [m, model] of models.entries()) {
     options.signal?.throwIfAborted();
     inspections.push(await inspect(model.graph, { runtime, feeds: feeds[0]! }));
-    reports.push(await modelReport(model, evaluation, m, inspections[m]!, latency?.[m], options));
+    reports.push(await modelReport(model, evaluation, m, inspections[m]!, latency, options));
   }
   const comparisons: ComparisonReport[] = [];
   for (let m = 1; m < models.length; m++) {
     const [first, other] = [models[0]!.graph, models[m]!.graph];
     const divergence = await measureDivergence(first, other, runtime, feeds, pick(options, ["signal"]));
-    const { ratio, ratioInterval } = latency?.[m] ?? {};
+    const { ratio, ratioInterval } = latency?.models[m] ?? {};
     comparisons.push({
       model: m,
       bytesRatio: reports[m]!.bytes / reports[0]!.bytes,
@@ -126,10 +128,10 @@ async function latencies(
   models: readonly NamedModel[],
   feeds: Tensors,
   options: CompareOptions,
-): Promise<readonly ModelLatency[] | undefined> {
+): Promise<LatencyResult | undefined> {
   const { seconds = 1, runtime, seed = 0, signal } = options;
   if (seconds === 0) return undefined;
-  return (await measureLatency(models, runtime, feeds, { seconds, seed, ...(signal && { signal }) })).models;
+  return measureLatency(models, runtime, feeds, { seconds, seed, ...(signal && { signal }) });
 }
 
 async function modelReport(
@@ -137,7 +139,7 @@ async function modelReport(
   evaluation: Evaluation,
   index: number,
   inspection: Inspection,
-  latency: ModelLatency | undefined,
+  latency: LatencyResult | undefined,
   { compressor, peakMemory }: CompareOptions,
 ): Promise<ModelReport> {
   const { totals, layers } = inspection;
@@ -153,7 +155,7 @@ async function modelReport(
     nodes: totals.nodes,
     byType: totals.byType as Readonly<Record<string, number>>,
     scores: evaluation.models[index]!.scores,
-    ...(latency && { latency }),
+    ...(latency && { latency: latency.models[index]!, times: latency.times[index]!.slice(0, mostTimes) }),
     ...(peak !== undefined && { peakMemory: peak }),
     energy: energyOf(graph, inspection),
     layers: layers as readonly LayerReport[],

@@ -58,7 +58,7 @@ thead th { border-bottom: 1.5px solid var(--muted); color: var(--muted); font-si
 tbody th { font-weight: 600; }
 tbody tr:last-child > * { border-bottom: 0; }
 thead code { color: var(--ink); }
-.number { text-align: right; white-space: nowrap; }
+.number { text-align: right; white-space: nowrap; } .number small { white-space: normal; }
 small b { color: var(--ink); font-weight: 600; }
 .why { display: block; min-width: 16em; color: var(--muted); font-size: 0.875rem; }
 .outcome { white-space: nowrap; } .outcome.chosen { color: var(--good); font-weight: 600; } .outcome.over-budget, .outcome.failed { color: var(--bad); }
@@ -87,7 +87,7 @@ figcaption { margin-top: 8px; color: var(--muted); font-size: 0.875rem; }
   h1 { font-size: 1.625rem; } .verdict { font-size: 1.0625rem; }
   .wide { display: none; } .narrow { display: block; }
   .tiles { grid-template-columns: 1fr 1fr; } .tiles dd { font-size: 1.25rem; } .tiles dd span { font-size: 0.875rem; } .tiles > div { padding: 10px 12px 12px; }
-  th, td { padding-right: 10px; } table { font-size: 0.875rem; } .number small { white-space: normal; }
+  th, td { padding-right: 10px; } table { font-size: 0.875rem; }
   .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 8px; }
 }
 @media print {

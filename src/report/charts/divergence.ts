@@ -8,8 +8,26 @@ export interface DivergenceLine {
   /** Index of the model in the report, for its colour. */
   readonly index: number;
   /** Decibels; not finite where the values are equal. */
-  readonly values: readonly { readonly node: string; readonly sqnr: number }[];
+  readonly values: readonly { readonly node: string; readonly value: string; readonly sqnr: number }[];
   readonly firstBad?: string;
+}
+
+/** Decibels between which the curve is drawn: above, only rounding of floats is left; below, nothing of the signal. */
+const ceiling = 80;
+const floor = -20;
+
+/** Places of the values along the network: those of the longest line; a value that it lacks shares its forerunner's. */
+function places(lines: readonly DivergenceLine[]): Map<string, number> {
+  const found = new Map<string, number>();
+  for (const { values } of lines.toSorted((a, b) => b.values.length - a.values.length)) {
+    const next = found.size === 0 ? 1 : 0;
+    let last = 1 - next;
+    for (const { value } of values) {
+      last = found.get(value) ?? last + next;
+      found.set(value, last);
+    }
+  }
+  return found;
 }
 
 /** How the error grows along the network: one line a model, the first bad node marked. */
@@ -19,19 +37,21 @@ export function divergenceChart(
   short: (name: string) => string,
 ): Markup {
   const { plot } = canvas;
-  const finite = lines.flatMap(({ values }) => values.map(({ sqnr }) => sqnr).filter(Number.isFinite));
-  const top = Math.max(...finite, 30);
-  const low = Math.min(...finite, 0);
+  const place = places(lines);
+  const shown = (sqnr: number): number => (Number.isFinite(sqnr) ? Math.max(floor, Math.min(ceiling, sqnr)) : ceiling);
+  const heights = lines.flatMap(({ values }) => values.map(({ sqnr }) => shown(sqnr)));
+  const top = Math.max(...heights, 30);
+  const low = Math.min(...heights, 0);
   return responsive(({ width, narrow }) => {
     const marks = lines.flatMap(({ model, index, values, firstBad }) => {
-      const points = values.map(({ node, sqnr }, i) => ({
-        i: i + 1,
+      const points = values.map(({ node, value, sqnr }) => ({
+        i: place.get(value) ?? 0,
         node,
-        sqnr: Number.isFinite(sqnr) ? sqnr : top,
+        sqnr: shown(sqnr),
         title: `${node}\n${model}: ${Number.isFinite(sqnr) ? `${significant(sqnr)} dB` : "no difference"}`,
       }));
       const bad = points.filter(({ node }) => node === firstBad).slice(0, 1);
-      const right = (bad[0]?.i ?? 0) > points.length / 2;
+      const right = (bad[0]?.i ?? 0) > place.size / 2;
       return [
         plot.line(points, { x: "i", y: "sqnr", stroke: modelColour(index), strokeWidth: 1.75 }),
         plot.dot(points, {

@@ -11,8 +11,18 @@ export interface Histogram {
 
 const width = 380;
 
-/** Values of a weight before (filled) and after (outlined), as the share of all weights in each bin. */
-export function histogram(canvas: Canvas, label: string, before: Histogram, after?: Histogram): Markup {
+/**
+ * Values of a weight before (filled) and after (outlined), as the share of all weights in each bin.
+ *
+ * @param model index of the changed model, for its colour
+ */
+export function histogram(
+  canvas: Canvas,
+  label: string,
+  before: Histogram,
+  after: Histogram | undefined,
+  model: number,
+): Markup {
   const { plot } = canvas;
   const reference = (before.max - before.min) / before.counts.length;
   const bars = binsOf(before, reference);
@@ -29,7 +39,7 @@ export function histogram(canvas: Canvas, label: string, before: Histogram, afte
     marks: [
       plot.gridY({ stroke: "var(--line)", strokeOpacity: 1, ticks: 3 }),
       plot.rectY(bars, { x1: "x1", x2: "x2", y: "share", fill: modelColour(0), fillOpacity: 0.55, inset: 0 }),
-      plot.line(outline, { x: "x", y: "y", stroke: modelColour(1), strokeWidth: 1.5, strokeLinejoin: "miter" }),
+      plot.line(outline, { x: "x", y: "y", stroke: modelColour(model), strokeWidth: 1.5, strokeLinejoin: "miter" }),
       plot.ruleY([0], { stroke: "var(--muted)" }),
     ],
   });

@@ -13,7 +13,7 @@ import {
 import { type Content, html } from "../markup.ts";
 import type { ComparisonReport, ModelReport, Report, ScoreDifference } from "../report.ts";
 import { name, number, type Section, stacked, table } from "./parts.ts";
-import { differenceInterval, intervalText, speedChange } from "./words.ts";
+import { differenceInterval, intervalText } from "./words.ts";
 
 const sizes = [
   { title: "File", of: (model: ModelReport) => model.bytes, show: bytes, less: "smaller", more: "larger" },
@@ -101,12 +101,12 @@ function latencyCell(model: ModelReport, against: ComparisonReport | undefined):
   if (!latency) return undefined;
   const [low, high] = latency.quartiles.map((ms) => milliseconds(ms));
   const interval = against?.latencyInterval;
-  const speed = against && speedChange(against);
+  const ratio = against?.latencyRatio;
   return stacked(
     number(milliseconds(latency.median)),
     number(`quartiles ${low} to ${high}`),
     number(`${count(latency.runs)} runs of ${latency.batch}`),
-    speed && html`<b>${number(speed)}</b>`,
+    ratio !== undefined && html`<b>${ratioInWords(ratio, 1, ["faster", "slower"])}</b>`,
     interval && number(`${significant(1 / interval[1])} to ${significant(1 / interval[0])}`),
   );
 }

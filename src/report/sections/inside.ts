@@ -53,7 +53,7 @@ export const divergence: SectionMaker = ({ models, comparisons }, canvas) => {
   const chart = divergenceChart(canvas, lines.slice(0, 4), (text) => shorten(text, 30));
   const bad = lines.filter((line) => line.firstBad !== undefined);
   const caption = html`Signal to noise of what each layer hands on, against the original's on the same samples.${bad.map(
-    ({ model, firstBad }) => html` The error of ${name(model, 28)} first jumps at ${name(firstBad ?? "")}.`,
+    ({ model, firstBad }) => html` The first bad layer of ${name(model, 28)} is ${name(firstBad ?? "")}.`,
   )}`;
   return { id: "divergence", title: "Where the error comes from", link: "Error", body: figure(chart, caption) };
 };
@@ -61,20 +61,21 @@ export const divergence: SectionMaker = ({ models, comparisons }, canvas) => {
 /** Histograms and channel ranges of the weights that moved most. */
 export const weights: SectionMaker = ({ weights: moved, models }, canvas) => {
   if (moved.length === 0) return undefined;
+  const last = Math.max(1, models.length - 1);
   const items = moved.map(({ layer, weight, before, after, channels, sqnr }) => {
     const what = `Weights of ${shorten(layer, 60)}`;
     return html`<figure class="small">
 <figcaption>${name(layer, 34)}<small>${name(weight, 34)}${sqnr !== undefined && html` · ${Number.isFinite(sqnr) ? number(`${significant(sqnr)} dB`) : "unchanged"}`}</small></figcaption>
-${histogram(canvas, `${what}: histogram`, before, after)}
+${histogram(canvas, `${what}: histogram`, before, after, last)}
 ${channels && channels.length > 1 && channelRanges(canvas, `${what}: range of every output channel`, channels)}
 </figure>`;
   });
-  const names = moved.some(({ after }) => after) ? [models[0]?.name ?? "before", models.at(-1)?.name ?? "after"] : [];
+  const key = modelKey([models[0]?.name ?? "before", models[last]?.name ?? "after"], [0, last]);
   return {
     id: "weights",
     title: "Weights that moved most",
     link: "Weights",
-    body: html`<p>Lowest signal to noise first. Channels whose ranges lie far apart are what a single scale serves badly.</p>
-${names.length > 0 && modelKey(names)}<div class="grid">${items}</div>`,
+    body: html`<p>Lowest signal to noise first; factors that only scale whole channels are not counted. Channels whose ranges lie far apart are what a single scale serves badly.</p>
+${moved.some(({ after }) => after) && key}<div class="grid">${items}</div>`,
   };
 };

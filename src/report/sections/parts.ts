@@ -61,10 +61,14 @@ export function figure(chart: Markup, caption: Content): Markup {
   return html`<figure>${chart}<figcaption>${caption}</figcaption></figure>`;
 }
 
-/** What colours stand for which model. */
-export function modelKey(names: readonly string[]): Markup {
+/**
+ * What colours stand for which model.
+ *
+ * @param indices of the models in the report; from 0 if absent
+ */
+export function modelKey(names: readonly string[], indices: readonly number[] = [...names.keys()]): Markup {
   return html`<p class="key">${names.map(
-    (model, i) => html`<span><i class="swatch model-${Math.min(i, 4)}"></i>${name(model, 32)}</span> `,
+    (model, i) => html`<span><i class="swatch model-${Math.min(indices[i] ?? i, 4)}"></i>${name(model, 32)}</span> `,
   )}</p>`;
 }
 

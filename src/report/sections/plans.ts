@@ -100,5 +100,5 @@ function planTable(list: readonly PlanReport[], unit: string | undefined) {
       html`<span class="why">${reason}</span>`,
     ];
   });
-  return table("Plans, in the order they were tried", columns, rows);
+  return table("Plans tried", columns, rows);
 }

@@ -33,9 +33,9 @@ describe("the budget", () => {
 
   test.each([
     [0.004, [-0.001, 0.009], "Lost 0.4 points", "-0.1 to 0.9 points, all of it inside the budget"],
-    [0.004, [-0.001, 0.012], "Lost 0.4 points", "reaches beyond the budget: more samples would tell"],
+    [0.004, [-0.001, 0.012], "Lost 0.4 points", "which reaches beyond the budget"],
     [0.02, [0.015, 0.025], "Lost 2 points", "all of it beyond the budget"],
-    [0.02, [0.005, 0.025], "Lost 2 points", "reaches into the budget: more samples would tell"],
+    [0.02, [0.005, 0.025], "Lost 2 points", "which reaches into the budget"],
     [-0.003, [-0.01, 0.004], "Gained 0.3 points", "all of it inside the budget"],
   ] as const)("drop %f in %j", (drop, dropInterval, start, end) => {
     const sentence = plain(budgetSentence({ ...verdict, drop, dropInterval }, "%"));

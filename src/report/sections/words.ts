@@ -92,13 +92,9 @@ export function budgetSentence(verdict: VerdictReport, unit: string | undefined)
   if (drop === undefined) return undefined;
   const measured = `${drop < 0 ? `Gained ${loss(-drop, unit)}` : `Lost ${loss(drop, unit)}`} of ${metric} on ${number(count(samples.confirmation))} samples that were not used to choose`;
   if (!interval) return `${measured}.`;
-  const range =
-    `95 % interval of the loss: ${loss(interval[0], unit).replace(/\u202f\D+$/, "")} to ${loss(interval[1], unit)}`.replaceAll(
-      "95 %",
-      "95\u202f%",
-    );
+  const range = `95\u202f% interval of the loss: ${loss(interval[0], unit).replace(/\u202f\D+$/, "")} to ${loss(interval[1], unit)}`;
   const inside = drop <= maxDrop;
   const sure = inside ? interval[1] <= maxDrop : interval[0] > maxDrop;
   if (sure) return `${measured} (${range}, all of it ${inside ? "inside" : "beyond"} the budget).`;
-  return `${measured} (${range}, which reaches ${inside ? "beyond" : "into"} the budget: more samples would tell).`;
+  return `${measured} (${range}, which reaches ${inside ? "beyond" : "into"} the budget).`;
 }
