@@ -90,6 +90,7 @@ export const gradients: Readonly<Record<string, Rule | NoRule>> = {
   MeanVarianceNormalization: normalize.meanVarianceNormalizationRule,
   RMSNormalization: normalize.rmsNormalizationRule,
   SimplifiedLayerNormalization: normalize.rmsNormalizationRule,
+  "pare:BatchNormalization": normalize.batchStatisticsRule,
 
   // pooling and resizing
   AveragePool: pooling.averagePoolRule,

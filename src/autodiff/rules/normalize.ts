@@ -74,6 +74,33 @@ export const batchNormalizationRule: Rule = (g) => {
   ];
 };
 
+/**
+ * pare's own normalization over batch statistics: x, γ, β, mean and variance, the last two understood to come from x.
+ * With r = 1/√(var + ε), dβ = Σ dy, dγ = r (Σ dy x - mean dβ), dx is affine in dy and x channel by channel:
+ * dx = γr dy - (γr² dγ / n) x + (γr² dγ mean - γr dβ) / n, two passes of the runtime's inference operator and a sum.
+ */
+export const batchStatisticsRule: Rule = (g) => {
+  const shape = shapeIn(g, 0);
+  const axes = axesBut(shape.length, 1);
+  const samples = count(shape) / shape[1]!;
+  const [x, gamma, , mean, variance] = g.node.inputs as [string, string, string, string, string];
+  const dy = dyOf(g);
+  const epsilon = scalar(g, floatAttribute(g.node, "epsilon", 1e-5));
+  const inverse = g.op("Reciprocal", [g.op("Sqrt", [add(g, variance, epsilon)])]);
+  const dbeta = sumOver(g, dy, axes, false);
+  const dgamma = mul(g, inverse, sub(g, sumOver(g, mul(g, dy, x), axes, false), mul(g, mean, dbeta)));
+  const dx = (): string => {
+    const slope = mul(g, gamma, inverse);
+    const share = scaled(g, mul(g, mul(g, slope, inverse), dgamma), 1 / samples);
+    const constant = sub(g, mul(g, share, mean), scaled(g, mul(g, slope, dbeta), 1 / samples));
+    const vector = (value: number): string => g.constant(float32([shape[1]!], new Float32Array(shape[1]!).fill(value)));
+    const affine = (v: string, a: string, b: string): string =>
+      g.op("BatchNormalization", [v, a, b, vector(0), vector(1)], { epsilon: float(0) });
+    return sub(g, affine(dy, slope, constant), affine(x, share, vector(0)));
+  };
+  return [g.wants(0) ? dx() : undefined, g.wants(1) ? dgamma : undefined, g.wants(2) ? dbeta : undefined];
+};
+
 /** x̂ and 1 / deviation by the runtime's own kernel, over the axes from `axis` on. */
 function layerNormalized(g: Backward, x: string, shape: readonly number[], axis: number, epsilon: number) {
   const ones = g.constant(float32(shape.slice(axis), new Float32Array(count(shape.slice(axis))).fill(1)));
