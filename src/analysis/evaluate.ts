@@ -139,13 +139,14 @@ export async function evaluate(
   }
 }
 
-/** The size of the batch axis that a model's inputs fix, if any does. */
+/** The size of the batch axis that a model fixes, if any does: the first axis of its first input that has two or more. */
 export function fixedBatch(models: readonly NamedModel[]): number | undefined {
   for (const { graph } of models) {
     for (const { name, type } of graph.inputs) {
-      if (graph.weights.has(name) || type?.kind !== "tensor") continue;
-      const first = type.shape?.[0];
-      if (typeof first === "number" && type.shape!.length > 1) return first;
+      if (graph.weights.has(name) || type?.kind !== "tensor" || (type.shape?.length ?? 0) < 2) continue;
+      const first = type.shape![0];
+      if (typeof first === "number") return first;
+      break;
     }
   }
   return undefined;

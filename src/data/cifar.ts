@@ -66,7 +66,9 @@ export const cifarPython: DatasetKind = {
 
 async function picklePart(file: DataFile): Promise<Part> {
   const batch = unpickle(await file.read(0, await file.size()), file.path);
-  const entry = (name: string): Pickled | undefined => (batch instanceof Map ? batch.get(name) : undefined);
+  const text = (key: Pickled): Pickled => (key instanceof Uint8Array ? new TextDecoder("latin1").decode(key) : key);
+  const entries = new Map(batch instanceof Map ? [...batch].map(([key, value]) => [text(key), value]) : []);
+  const entry = (name: string): Pickled | undefined => entries.get(name);
   const data = entry("data");
   const labels = entry("fine_labels") ?? entry("labels");
   if (!data || typeof data !== "object" || !("dtype" in data) || data.dtype !== "uint8" || data.size % pixels !== 0) {
@@ -87,8 +89,10 @@ async function openParts(source: DataSource, files: readonly DataFile[], open: (
   const bySplit = new Map<string, DataFile[]>();
   for (const file of files) {
     const split = splitOfName(file.name) ?? file.name;
+    if (source.split !== undefined && split !== source.split) continue;
     bySplit.set(split, [...(bySplit.get(split) ?? []), file]);
   }
+  if (bySplit.size === 0) fail(source.path, `it has no split '${source.split}'`, "CIFAR has 'train' and 'test'");
   const splits = new Map<string, Samples>();
   for (const [split, members] of bySplit)
     splits.set(split, join(await Promise.all(members.map(open)), plan, source.path));

@@ -9,13 +9,15 @@ export interface Table {
 
 /**
  * Parses comma- or tab-separated text (RFC 4180: quoted fields, doubled quotes, line breaks inside quotes). The
- * separator is the one of comma, tab and semicolon that the first line has most of. The first row is a header where
+ * separator of a .tsv is the tab, else the one of comma, tab and semicolon that the first line has most of. The first row is a header where
  * none of its cells is a number while the second row has one, or where it has no number and no cell repeats below it.
  *
+ * @param who the file's name: what to call it in messages
  * @throws PareError where a quote does not end, or a row has another number of cells than the first
  */
 export function parseTable(text: string, who: string): Table {
-  const rows = parseRows(text.replace(/^\ufeff/, ""), separatorOf(text), who);
+  const separator = /\.tsv(\.gz|\.br)?$/i.test(who) ? "\t" : separatorOf(text);
+  const rows = parseRows(text.replace(/^\ufeff/, ""), separator, who);
   const [first, second] = rows;
   if (!first) return fail(who, "has no rows");
   const odd = rows.findIndex((row) => row.length !== first.length);

@@ -29,9 +29,10 @@ export const datasetKinds: readonly DatasetKind[] = [
  * @throws PareError where there is nothing, no kind fits, the data is damaged or empty, or does not fit the model
  */
 export async function openDataset(path: string, files: Files, options: DatasetOptions): Promise<Dataset> {
-  const hash = path.lastIndexOf("#");
+  const hash = (await files.stat(path)) ? -1 : path.lastIndexOf("#");
   const [place, split] = hash < 0 ? [path, undefined] : [path.slice(0, hash), path.slice(hash + 1)];
-  const source = await lookAt(place.replace(/(?<=.)\/+$/, ""), files, options);
+  const found = await lookAt(place.replace(/(?<=.)\/+$/, ""), files, options);
+  const source: DataSource = { ...found, ...(split !== undefined && { split }) };
   for (const kind of datasetKinds) {
     if (await kind.detect(source)) {
       const dataset = await kind.open(source);

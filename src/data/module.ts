@@ -6,7 +6,7 @@ import { type DatasetKind, pathOf } from "./source.ts";
 /**
  * A module of the user's. Its default export is a {@link Dataset}, or a function `(options: BatchOptions) =>` an
  * iterable, async or not, of batches `{ inputs: { name: Tensor }, labels?, truth?, size }`. In place of a Tensor a
- * batch may give `{ shape, data }` with a typed array or plain numbers.
+ * batch may give `{ shape, data }` with a typed array or plain numbers; a list of numbers is a vector.
  */
 export const userModule: DatasetKind = {
   name: "module",
@@ -65,6 +65,7 @@ function checkBatch(value: unknown, path: string): Batch {
 
 function asTensor(value: unknown, who: string): Tensor {
   if (typeof value !== "object" || value === null) return fail(who, "is not a tensor", "Give { shape, data }");
+  if (Array.isArray(value)) return asTensor({ shape: [value.length], data: value }, who);
   if ("bytes" in value && "dtype" in value) return value as Tensor;
   if (!("data" in value)) return fail(who, "is not a tensor", "Give { shape, data }");
   const { data } = value as { data: unknown };

@@ -30,6 +30,8 @@ export interface DataSource {
   /** What the folder holds; the file itself for a file. */
   readonly entries: readonly FileEntry[];
   readonly files: Files;
+  /** The only split that will be read; all of them if absent. */
+  readonly split?: string;
   /** Opens a file by its path, through its compression. */
   open(path: string): DataFile;
   readonly options: DatasetOptions;
