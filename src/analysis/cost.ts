@@ -3,7 +3,8 @@ import { allNodes, links, reads } from "../graph/walk.ts";
 import { type DType, dtypes, packedBytes } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { InferredType } from "./infer.ts";
-import { hasWorkRule, type Shapes, workOf } from "./work.ts";
+import { workOf } from "./work.ts";
+import type { Shapes } from "./work-rules.ts";
 
 /** Types of a graph's values: observed ones, or inferred ones, where a free size makes costs unknown. */
 export type Types = ReadonlyMap<string, InferredType>;
@@ -162,8 +163,6 @@ function knownWork(
   node: Node,
   types: Types,
 ): { macs: number | undefined; flops: number | undefined; unknown?: string } {
-  const key = opKey(node);
-  if (!hasWorkRule(key)) return { macs: undefined, flops: undefined, unknown: `no cost rule for operator '${key}'` };
   const shape = (name = ""): readonly number[] => concrete(types.get(name)) ?? missing(name);
   const missing = (name: string): never => {
     throw new UnknownShape(`the shape of '${name}' is unknown`);
@@ -174,8 +173,8 @@ function knownWork(
     has: (index) => (node.inputs[index] ?? "") !== "",
   };
   try {
-    const { macs, flops } = workOf(key, node, shapes)!;
-    return { macs, flops };
+    const work = workOf(node, shapes);
+    return typeof work === "string" ? { macs: undefined, flops: undefined, unknown: work } : work;
   } catch (error) {
     if (!(error instanceof UnknownShape)) throw error;
     return { macs: undefined, flops: undefined, unknown: error.message };

@@ -1,191 +1,403 @@
-import { intAttribute, intsAttribute, type Node, stringAttribute } from "../graph/graph.ts";
+import type { Node } from "../graph/graph.ts";
+import type { MicrosoftOperator, OnnxOperator } from "../ops/catalog.ts";
+import type { nchwcOperators } from "../ops/catalog-microsoft.ts";
+import type { runtimeOperators } from "../ops/catalog-onnx.ts";
+import {
+  attention,
+  blockedProduct,
+  convolution,
+  einsum,
+  none,
+  perInput,
+  perOutput,
+  pool,
+  product,
+  projectedAttention,
+  type Rule,
+  recurrent,
+  type Shapes,
+  transposedConvolution,
+  unsupported,
+  type Work,
+} from "./work-rules.ts";
 
-/** Arithmetic of one node in one run. */
-export interface Work {
-  /** Multiply-accumulates: one multiplication and one addition, counted as one. */
-  readonly macs: number;
-  /** Floating-point or integer operations outside multiply-accumulates, each counted as one. */
-  readonly flops: number;
-}
+// What each operator computes. One operation for each element of elementwise operators, cheap and transcendental alike;
+// normalizations by the passes of their formula (softmax: maximum, subtraction, exponential, sum, division).
 
-/** Shapes of a node's inputs and outputs; undefined where an optional value is left out. Unknown shapes throw. */
-export interface Shapes {
-  input(index: number): readonly number[];
-  output(index: number): readonly number[];
-  has(index: number): boolean;
-}
+const controlFlow = unsupported("control flow");
+const strings = unsupported("works on strings");
+const fourier = unsupported("a Fourier transform");
+const dependsOnData = unsupported("its work depends on the data");
+const uncounted = unsupported("its work is not counted");
+const noBias = Number.POSITIVE_INFINITY;
 
-type Rule = (node: Node, shapes: Shapes) => Work;
-
-const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
-const macs = (count: number, flops = 0): Work => ({ macs: count, flops });
-const flops = (count: number): Work => ({ macs: 0, flops: count });
-
-/** Moves, copies, renames or tests data: no arithmetic. */
-const none: Rule = () => ({ macs: 0, flops: 0 });
-
-/** `factor` operations for each element of the output. */
-const perOutput =
-  (factor: number): Rule =>
-  (_, { output }) =>
-    flops(factor * size(output(0)));
-
-/** `factor` operations for each element of the input. */
-const perInput =
-  (factor: number): Rule =>
-  (_, { input }) =>
-    flops(factor * size(input(0)));
-
-/** y[n, o, ...] sums C/g x k products: |y| |w| / O; the weight is input `w`, of shape [O, C/g, k...]. */
-const convolution =
-  (w: number, bias: number): Rule =>
-  (_, { input, output, has }) => {
-    const y = size(output(0));
-    return macs((y * size(input(w))) / Math.max(1, input(w)[0] ?? 1), has(bias) ? y : 0);
-  };
-
-/** Each input element is spread over O/g x k outputs; the weight is [C, O/g, k...]. */
-const transposedConvolution: Rule = (_, { input, output, has }) =>
-  macs(size(input(0)) * size(input(1).slice(1)), has(2) ? size(output(0)) : 0);
-
-/** Each output element sums K products, K the last axis of input `a` (the one before it if transposed). */
-const product =
-  (transposed = "", bias = Number.POSITIVE_INFINITY): Rule =>
-  (node, { input, output, has }) => {
-    const flip = transposed !== "" && intAttribute(node, transposed, 0) !== 0;
-    const y = size(output(0));
-    return macs(y * (input(0).at(flip ? -2 : -1) ?? 1), has(bias) ? y : 0);
-  };
-
-const blockedProduct: Rule = (node, { output, has }) =>
-  macs(size(output(0)) * intAttribute(node, "K", 0), has(5) ? size(output(0)) : 0);
-
-/** T B (|W| + |R|): every step multiplies each row of the batch with the input and the recurrent matrices. */
-const recurrent: Rule = (node, { input, output, has }) => {
-  const [steps = 1, batch = 1] = input(0);
-  const gates = { LSTM: 4, GRU: 3, RNN: 1, DynamicQuantizeLSTM: 4 }[node.op] ?? 1;
-  const hidden = intAttribute(node, "hidden_size", 0) * (input(1)[0] ?? 1);
-  const y = has(0) && node.outputs[0] ? size(output(0)) : steps * batch * hidden;
-  return macs(steps * batch * (size(input(1)) + size(input(2))), y * gates * 4);
+const onnx: Readonly<Record<OnnxOperator | keyof typeof runtimeOperators, Rule>> = {
+  Abs: perOutput(1),
+  Acos: perOutput(1),
+  Acosh: perOutput(1),
+  Add: perOutput(1),
+  AffineGrid: perOutput(3),
+  And: perOutput(1),
+  ArgMax: perInput(1),
+  ArgMin: perInput(1),
+  Asin: perOutput(1),
+  Asinh: perOutput(1),
+  Atan: perOutput(1),
+  Atanh: perOutput(1),
+  Attention: attention,
+  AveragePool: pool,
+  BatchNormalization: perOutput(2),
+  Bernoulli: perOutput(1),
+  BitCast: none,
+  BitShift: perOutput(1),
+  BitwiseAnd: perOutput(1),
+  BitwiseNot: perOutput(1),
+  BitwiseOr: perOutput(1),
+  BitwiseXor: perOutput(1),
+  BlackmanWindow: perOutput(5),
+  Cast: none,
+  CastLike: none,
+  Ceil: perOutput(1),
+  Celu: perOutput(1),
+  CenterCropPad: none,
+  Clip: perOutput(1),
+  Col2Im: none,
+  Compress: none,
+  Concat: none,
+  ConcatFromSequence: none,
+  Constant: none,
+  ConstantOfShape: none,
+  Conv: convolution(1, 2),
+  ConvInteger: convolution(1, noBias),
+  ConvTranspose: transposedConvolution,
+  Cos: perOutput(1),
+  Cosh: perOutput(1),
+  CumProd: perInput(1),
+  CumSum: perInput(1),
+  DFT: fourier,
+  DeformConv: convolution(1, 2),
+  DepthToSpace: none,
+  DequantizeLinear: perOutput(2),
+  Det: unsupported("elimination"),
+  Div: perOutput(1),
+  Dropout: perOutput(1),
+  DynamicQuantizeLinear: perInput(3),
+  Einsum: einsum,
+  Elu: perOutput(1),
+  Equal: perOutput(1),
+  Erf: perOutput(1),
+  Exp: perOutput(1),
+  Expand: none,
+  EyeLike: none,
+  Flatten: none,
+  Floor: perOutput(1),
+  GRU: recurrent,
+  Gather: none,
+  GatherElements: none,
+  GatherND: none,
+  Gelu: perOutput(2),
+  Gemm: product("transA", 2),
+  GlobalAveragePool: perInput(1),
+  GlobalLpPool: perInput(1),
+  GlobalMaxPool: perInput(1),
+  Greater: perOutput(1),
+  GreaterOrEqual: perOutput(1),
+  GridSample: perOutput(7),
+  GroupNormalization: perOutput(8),
+  HammingWindow: perOutput(3),
+  HannWindow: perOutput(3),
+  HardSigmoid: perOutput(1),
+  HardSwish: perOutput(1),
+  Hardmax: perOutput(1),
+  Identity: none,
+  If: controlFlow,
+  ImageDecoder: unsupported("decoding"),
+  InstanceNormalization: perOutput(8),
+  IsInf: perOutput(1),
+  IsNaN: perOutput(1),
+  LRN: perOutput(8),
+  LSTM: recurrent,
+  LayerNormalization: perOutput(8),
+  LeakyRelu: perOutput(1),
+  Less: perOutput(1),
+  LessOrEqual: perOutput(1),
+  Log: perOutput(1),
+  LogSoftmax: perOutput(5),
+  Loop: controlFlow,
+  LpNormalization: perOutput(5),
+  LpPool: pool,
+  MatMul: product(),
+  MatMulInteger: product(),
+  Max: perOutput(1),
+  MaxPool: pool,
+  MaxRoiPool: perInput(1),
+  MaxUnpool: none,
+  Mean: perOutput(1),
+  MeanVarianceNormalization: perOutput(5),
+  MelWeightMatrix: perOutput(4),
+  Min: perOutput(1),
+  Mish: perOutput(2),
+  Mod: perOutput(1),
+  Mul: perOutput(1),
+  Multinomial: dependsOnData,
+  Neg: perOutput(1),
+  NegativeLogLikelihoodLoss: perInput(1),
+  NonMaxSuppression: dependsOnData,
+  NonZero: none,
+  Not: perOutput(1),
+  OneHot: none,
+  Optional: none,
+  OptionalGetElement: none,
+  OptionalHasElement: none,
+  Or: perOutput(1),
+  PRelu: perOutput(1),
+  Pad: none,
+  Pow: perOutput(1),
+  QLinearConv: convolution(3, 8),
+  QLinearMatMul: product(),
+  QuantizeLinear: perOutput(2),
+  RMSNormalization: perOutput(4),
+  RNN: recurrent,
+  RandomNormal: none,
+  RandomNormalLike: none,
+  RandomUniform: none,
+  RandomUniformLike: none,
+  Range: none,
+  Reciprocal: perOutput(1),
+  ReduceL1: perInput(1),
+  ReduceL2: perInput(1),
+  ReduceLogSum: perInput(1),
+  ReduceLogSumExp: perInput(1),
+  ReduceMax: perInput(1),
+  ReduceMean: perInput(1),
+  ReduceMin: perInput(1),
+  ReduceProd: perInput(1),
+  ReduceSum: perInput(1),
+  ReduceSumSquare: perInput(1),
+  RegexFullMatch: strings,
+  Relu: perOutput(1),
+  Reshape: none,
+  Resize: perOutput(7),
+  ReverseSequence: none,
+  RoiAlign: perOutput(7),
+  RotaryEmbedding: perOutput(3),
+  Round: perOutput(1),
+  STFT: fourier,
+  Scan: controlFlow,
+  Scatter: none,
+  ScatterElements: none,
+  ScatterND: none,
+  Selu: perOutput(1),
+  SequenceAt: none,
+  SequenceConstruct: none,
+  SequenceEmpty: none,
+  SequenceErase: none,
+  SequenceInsert: none,
+  SequenceLength: none,
+  SequenceMap: controlFlow,
+  Shape: none,
+  Shrink: perOutput(1),
+  Sigmoid: perOutput(1),
+  Sign: perOutput(1),
+  Sin: perOutput(1),
+  Sinh: perOutput(1),
+  Size: none,
+  Slice: none,
+  Softmax: perOutput(5),
+  SoftmaxCrossEntropyLoss: perInput(6),
+  Softplus: perOutput(1),
+  Softsign: perOutput(1),
+  SpaceToDepth: none,
+  Split: none,
+  SplitToSequence: none,
+  Sqrt: perOutput(1),
+  Squeeze: none,
+  StringConcat: strings,
+  StringNormalizer: strings,
+  StringSplit: strings,
+  Sub: perOutput(1),
+  Sum: perOutput(1),
+  Swish: perOutput(2),
+  Tan: perOutput(1),
+  Tanh: perOutput(1),
+  TensorScatter: none,
+  TfIdfVectorizer: strings,
+  ThresholdedRelu: perOutput(1),
+  Tile: none,
+  TopK: perInput(1),
+  Transpose: none,
+  Trilu: none,
+  Unique: none,
+  Unsqueeze: none,
+  Upsample: perOutput(7),
+  Where: perOutput(1),
+  Xor: perOutput(1),
+  Affine: perOutput(1),
+  Crop: none,
+  DynamicSlice: none,
+  GRUUnit: unsupported("an experimental operator"),
+  GivenTensorFill: none,
+  ImageScaler: perOutput(1),
+  ParametricSoftplus: perOutput(2),
+  Scale: perOutput(1),
+  ScaledTanh: perOutput(2),
+  SimplifiedLayerNormalization: perOutput(4),
 };
 
-/** Product over all index labels of the equation; an ellipsis counts with the output's leading sizes. */
-const einsum: Rule = (node, { input, output }) => {
-  const [left = "", right = ""] = stringAttribute(node, "equation", "").replaceAll(" ", "").split("->");
-  const labels = new Map<string, number>();
-  const terms = left.split(",");
-  terms.forEach((term, i) => {
-    const shape = input(i);
-    const [head = "", tail = ""] = term.includes("...") ? term.split("...") : [term, ""];
-    [...head].forEach((label, axis) => {
-      labels.set(label, Math.max(labels.get(label) ?? 1, shape[axis] ?? 1));
-    });
-    [...tail].forEach((label, axis) => {
-      labels.set(label, Math.max(labels.get(label) ?? 1, shape[shape.length - tail.length + axis] ?? 1));
-    });
-  });
-  const named = right.replace("...", "");
-  const free = right.includes("...") ? size(output(0)) / size([...named].map((label) => labels.get(label) ?? 1)) : 1;
-  const all = free * [...labels.values()].reduce((a, b) => a * b, 1);
-  return terms.length > 1 ? macs(all * (terms.length - 1)) : flops(all);
+const microsoft: Readonly<Record<MicrosoftOperator, Rule>> = {
+  Attention: projectedAttention,
+  AttnLSTM: uncounted,
+  BeamSearch: controlFlow,
+  BiasAdd: perOutput(1),
+  BiasDropout: perOutput(1),
+  BiasGelu: perOutput(1),
+  BiasSoftmax: perOutput(6),
+  BiasSplitGelu: perOutput(2),
+  BifurcationDetector: uncounted,
+  BitmaskBiasDropout: perOutput(1),
+  BitmaskDropout: perOutput(1),
+  CDist: uncounted,
+  CausalConvWithState: uncounted,
+  ComplexMul: perOutput(3),
+  ComplexMulConj: perOutput(3),
+  ConvTransposeWithDynamicPads: transposedConvolution,
+  CropAndResize: perOutput(7),
+  DecoderAttention: uncounted,
+  DecoderMaskedMultiHeadAttention: uncounted,
+  DecoderMaskedSelfAttention: uncounted,
+  DequantizeBFP: uncounted,
+  DequantizeLinear: perOutput(2),
+  DequantizeWithOrder: uncounted,
+  DynamicQuantizeLSTM: recurrent,
+  DynamicQuantizeMatMul: product(),
+  DynamicTimeWarping: uncounted,
+  EPContext: uncounted,
+  EmbedLayerNormalization: perOutput(8),
+  EngramGate: uncounted,
+  ExpandDims: none,
+  FastGelu: perOutput(1),
+  FusedConv: convolution(1, 2),
+  FusedGemm: product("transA"),
+  FusedMatMul: product("transA"),
+  FusedMatMulActivation: product("transA"),
+  GatedAdd: perOutput(2),
+  GatedDeltaNet: uncounted,
+  GatedRMSNorm: uncounted,
+  GatedRelativePositionBias: uncounted,
+  GatherBlockQuantized: none,
+  GatherND: none,
+  Gelu: perOutput(1),
+  GemmFastGelu: product(),
+  GemmFloat8: product(),
+  GemmaRotaryEmbedding: uncounted,
+  GreedySearch: controlFlow,
+  GridSample: perOutput(7),
+  GroupNorm: perOutput(8),
+  GroupQueryAttention: attention,
+  Inverse: uncounted,
+  Irfft: fourier,
+  IsAllFinite: perInput(1),
+  LinearAttention: uncounted,
+  LinearAttentionGate: uncounted,
+  LongformerAttention: uncounted,
+  MRotaryEmbedding: uncounted,
+  MatMulBlockQuantizedFp4Weight: uncounted,
+  MatMulBlockQuantizedFp8Weight: uncounted,
+  MatMulBnb4: blockedProduct,
+  MatMulFpQ4: blockedProduct,
+  MatMulInteger16: product(),
+  MatMulIntegerToFloat: product(),
+  MatMulNBits: blockedProduct,
+  MatMulNBitsMlp: uncounted,
+  MatMulNBitsQkv: uncounted,
+  MaxpoolWithMask: pool,
+  MoE: dependsOnData,
+  MulInteger: perOutput(1),
+  MultiHeadAttention: attention,
+  MurmurHash3: uncounted,
+  NGramHashMapping: uncounted,
+  NGramRepeatBlock: uncounted,
+  NhwcConv: convolution(1, 2),
+  NhwcFusedConv: convolution(1, 2),
+  NhwcMaxPool: perInput(1),
+  PackedAttention: uncounted,
+  PackedMultiHeadAttention: uncounted,
+  Pad: none,
+  PagedAttention: uncounted,
+  QAttention: projectedAttention,
+  QEmbedLayerNormalization: perOutput(8),
+  QGemm: product("transA", 6),
+  QLinearAdd: perOutput(1),
+  QLinearAveragePool: pool,
+  QLinearConcat: none,
+  QLinearConv: convolution(3, 8),
+  QLinearGlobalAveragePool: perInput(1),
+  QLinearLeakyRelu: perOutput(1),
+  QLinearMul: perOutput(1),
+  QLinearReduceMean: perInput(1),
+  QLinearSigmoid: perOutput(1),
+  QLinearSoftmax: perOutput(1),
+  QLinearWhere: perOutput(1),
+  QMoE: dependsOnData,
+  QOrderedAttention: uncounted,
+  QOrderedGelu: uncounted,
+  QOrderedLayerNormalization: uncounted,
+  QOrderedLongformerAttention: uncounted,
+  QOrderedMatMul: product(),
+  QuantizeBFP: uncounted,
+  QuantizeLinear: perOutput(2),
+  QuantizeWithOrder: uncounted,
+  QuickGelu: perOutput(1),
+  Range: none,
+  ReduceSumInteger: perInput(1),
+  RelativePositionBias: uncounted,
+  RemovePadding: none,
+  RestorePadding: none,
+  Rfft: fourier,
+  RotaryEmbedding: perOutput(3),
+  SampleOp: uncounted,
+  Sampling: controlFlow,
+  SkipGroupNorm: perOutput(8),
+  SkipLayerNormalization: perOutput(8),
+  SkipSimplifiedLayerNormalization: perOutput(8),
+  Snpe: uncounted,
+  SparseAttention: uncounted,
+  SparseToDenseMatMul: uncounted,
+  Tokenizer: strings,
+  TorchEmbedding: none,
+  TransposeMatMul: product("transA"),
+  Trilu: none,
+  UnfoldTensor: none,
+  Unique: none,
+  VarlenCausalConvWithState: uncounted,
+  WhisperBeamSearch: controlFlow,
+  WordConvEmbedding: uncounted,
 };
 
-/** Q K^T and its product with V, 2 B S L D, and a softmax over B h S L scores; q, k are inputs 0 and 1. */
-const attention: Rule = (node, { input, has }) => {
-  const q = input(0);
-  const k = has(1) ? input(1) : q;
-  const heads = intAttribute(node, "num_heads", intAttribute(node, "q_num_heads", q.length === 4 ? (q[1] ?? 1) : 1));
-  const [batch, steps, width] =
-    q.length === 4 ? [q[0] ?? 1, q[2] ?? 1, heads * (q[3] ?? 1)] : [q[0] ?? 1, q[1] ?? 1, q[2] ?? 1];
-  const past = has(4) && node.op === "Attention" ? (input(4).at(-2) ?? 0) : 0;
-  const keys = (k.length === 4 ? (k[2] ?? 1) : (k[1] ?? 1)) + past;
-  return macs(2 * batch * steps * keys * width, 5 * batch * heads * steps * keys);
+const nchwc: Readonly<Record<keyof typeof nchwcOperators, Rule>> = {
+  AveragePool: pool,
+  Conv: convolution(1, 2),
+  GlobalAveragePool: perInput(1),
+  GlobalMaxPool: perInput(1),
+  MaxPool: pool,
+  ReorderInput: none,
+  ReorderOutput: none,
+  Upsample: perOutput(7),
 };
 
-/** The contrib form projects its input to q, k and v first: B S |W|. */
-const projectedAttention: Rule = (node, { input }) => {
-  const [batch = 1, steps = 1] = input(0);
-  const width = (input(1)[1] ?? 3) / 3;
-  const heads = intAttribute(node, "num_heads", 1);
-  return macs(batch * steps * size(input(1)) + 2 * batch * steps * steps * width, 5 * batch * heads * steps * steps);
+const domains: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
+  "": onnx,
+  "com.microsoft": microsoft,
+  "com.microsoft.nchwc": nchwc,
 };
-
-const pool: Rule = (node, { output }) => flops(size(output(0)) * size(intsAttribute(node, "kernel_shape") ?? []));
-
-function rows(rule: Rule, names: string): [string, Rule][] {
-  return names
-    .split(/\s+/)
-    .filter((name) => name !== "")
-    .map((name) => [name, rule]);
-}
 
 /**
- * What each operator computes, by its name with the domain where that is not ONNX's own. One operation for each element
- * of cheap elementwise operators and of transcendental ones alike; normalizations by the passes of their formula
- * (softmax: maximum, subtraction, exponential, sum, division). Operators missing here are reported as unknown.
+ * The arithmetic of a node, or why it is unknown.
+ *
+ * @param shapes gives the shapes of inputs and outputs; what it throws for unknown ones passes through
  */
-const rules: ReadonlyMap<string, Rule> = new Map([
-  ...rows(convolution(1, 2), "Conv com.microsoft:FusedConv com.microsoft:NhwcFusedConv DeformConv"),
-  ...rows(convolution(1, Number.POSITIVE_INFINITY), "ConvInteger"),
-  ...rows(convolution(3, 8), "QLinearConv com.microsoft:QLinearConv"),
-  ...rows(transposedConvolution, "ConvTranspose"),
-  ...rows(product("transA", 2), "Gemm"),
-  ...rows(product("transA", 6), "com.microsoft:QGemm"),
-  ...rows(product(), "MatMul MatMulInteger QLinearMatMul com.microsoft:MatMulInteger16 com.microsoft:GemmFloat8"),
-  ...rows(product("transA"), "com.microsoft:FusedMatMul com.microsoft:TransposeMatMul com.microsoft:FusedGemm"),
-  ...rows(product(), "com.microsoft:MatMulIntegerToFloat com.microsoft:DynamicQuantizeMatMul"),
-  ...rows(blockedProduct, "com.microsoft:MatMulNBits com.microsoft:MatMulBnb4 com.microsoft:MatMulFpQ4"),
-  ...rows(recurrent, "LSTM GRU RNN com.microsoft:DynamicQuantizeLSTM"),
-  ...rows(einsum, "Einsum"),
-  ...rows(attention, "Attention com.microsoft:MultiHeadAttention com.microsoft:GroupQueryAttention"),
-  ...rows(projectedAttention, "com.microsoft:Attention com.microsoft:QAttention"),
-  ...rows(pool, "AveragePool MaxPool LpPool com.microsoft:QLinearAveragePool"),
-  ...rows(
-    perInput(1),
-    `GlobalAveragePool GlobalMaxPool GlobalLpPool ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2
-    ReduceSumSquare ReduceLogSum ReduceLogSumExp ArgMax ArgMin CumSum TopK com.microsoft:QLinearGlobalAveragePool
-    com.microsoft:QLinearReduceMean com.microsoft:NhwcMaxPool`,
-  ),
-  ...rows(
-    perOutput(1),
-    `Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Celu Clip Cos
-    Cosh Div Elu Equal Erf Exp Floor Greater GreaterOrEqual HardSigmoid HardSwish Hardmax IsInf IsNaN LeakyRelu Less
-    LessOrEqual Log Max Mean Min Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh
-    Softplus Softsign Sqrt Sub Sum Tan Tanh ThresholdedRelu Where Xor Dropout ImageScaler Affine
-    com.microsoft:QuickGelu com.microsoft:BiasGelu com.microsoft:FastGelu com.microsoft:Gelu com.microsoft:QLinearAdd
-    com.microsoft:QLinearMul com.microsoft:QLinearSigmoid com.microsoft:QLinearLeakyRelu com.microsoft:QLinearSoftmax`,
-  ),
-  ...rows(
-    perOutput(2),
-    "BatchNormalization QuantizeLinear DequantizeLinear Mish Gelu Swish com.microsoft:BiasSplitGelu",
-  ),
-  ...rows(perInput(3), "DynamicQuantizeLinear"),
-  ...rows(perOutput(4), "RMSNormalization com.microsoft:SimplifiedLayerNormalization SimplifiedLayerNormalization"),
-  ...rows(perOutput(5), "Softmax LogSoftmax LpNormalization MeanVarianceNormalization"),
-  ...rows(
-    perOutput(8),
-    `LayerNormalization InstanceNormalization GroupNormalization LRN com.microsoft:SkipLayerNormalization
-    com.microsoft:SkipSimplifiedLayerNormalization com.microsoft:GroupNorm`,
-  ),
-  ...rows(perOutput(7), "Resize Upsample GridSample RoiAlign"),
-  ...rows(perOutput(3), "RotaryEmbedding com.microsoft:RotaryEmbedding"),
-  ...rows(
-    none,
-    `Cast CastLike Col2Im Compress Concat ConcatFromSequence Constant ConstantOfShape Crop DepthToSpace Expand EyeLike
-    Flatten Gather GatherElements GatherND Identity NonZero OneHot Pad RandomNormal RandomNormalLike RandomUniform
-    RandomUniformLike Range Reshape ReverseSequence Scatter ScatterElements ScatterND SequenceAt SequenceConstruct
-    SequenceEmpty SequenceInsert SequenceLength Shape Size Slice SpaceToDepth Split SplitToSequence Squeeze TensorScatter
-    Tile Transpose Trilu Unique Unsqueeze com.microsoft:GatherBlockQuantized com.microsoft:QLinearConcat
-    com.microsoft.nchwc:ReorderInput com.microsoft.nchwc:ReorderOutput`,
-  ),
-]);
-
-/** Whether {@link workOf} knows an operator. */
-export function hasWorkRule(key: string): boolean {
-  return rules.has(key);
-}
-
-/** The arithmetic of a node; undefined for an operator without a rule. */
-export function workOf(key: string, node: Node, shapes: Shapes): Work | undefined {
-  return rules.get(key)?.(node, shapes);
+export function workOf(node: Node, shapes: Shapes): Work | string {
+  const table = domains[node.domain];
+  const rule = table && Object.hasOwn(table, node.op) ? table[node.op] : undefined;
+  return rule ? rule(node, shapes) : `operator '${node.domain ? `${node.domain}:` : ""}${node.op}' is unknown`;
 }
