@@ -6,6 +6,9 @@ import { float32, toFloat32, toNumbers } from "../../tensor/tensor.ts";
 import type { Plan } from "./plan.ts";
 import { constant, isDepthwise } from "./rules.ts";
 
+/** Share of a Clip's bound that scaled channels may reach on the calibration data: unseen data reaches further. */
+const margin = 0.5;
+
 /** A convolution and all the convolutions that read its output, over nothing but channelwise homogeneous functions. */
 interface Pair {
   readonly producer: Node;
@@ -22,8 +25,8 @@ const mostScale = 32;
  * convolutions is multiplied by k and divided again, f(k x) = k f(x), so that all channels fill the range that they
  * share. Producer rows have a scale each, so k costs nothing there. In the consumers' rows k competes with the other
  * channels: k = sqrt((w / W) (R / r)), r and w a channel's largest activation and largest weight relative to its row, R
- * and W the largest over channels. A depthwise consumer has a scale for each channel: k = R / r. Under Clip, channels
- * at its bound keep k = 1 and others stay below it, which leaves the function unchanged on the calibration data.
+ * and W the largest over channels. A depthwise consumer has a scale for each channel: k = R / r. Under Clip only channels
+ * that stay well below its bound are raised, and no further than that they still do.
  * Undefined where there is nothing to equalize.
  */
 export function equalize(graph: Graph, plan: Plan, calibration: Calibration): Graph | undefined {
@@ -140,7 +143,7 @@ function channelScales({ consumers, bound }: Pair, graph: Graph, calibration: Ca
     if (r === 0 || r > 0.99 * bound) return 1;
     const k = share ? Math.sqrt((share[c]! * largest) / r) : largest / r;
     const limited = Math.min(mostScale, Math.max(1 / mostScale, k));
-    return Number.isFinite(bound) ? Math.max(1, Math.min(limited, (0.95 * bound) / r)) : limited;
+    return Number.isFinite(bound) ? Math.max(1, Math.min(limited, (margin * bound) / r)) : limited;
   });
 }
 

@@ -29,6 +29,8 @@ export interface PlanOptions {
   readonly activationProducts: boolean;
   /** Multiplications that must stand against each element converted for the node's sake; 0: any node is worth it. */
   readonly worth: number;
+  /** Quantize the outputs of matrix products whoever reads them: operators without a float output demand it. */
+  readonly integerOutputs: boolean;
   /** Whether zero points make clamping free (asymmetric activations). */
   readonly absorb: boolean;
   /** Values that can't be quantized. */
@@ -140,7 +142,7 @@ function trace(
   };
   for (const node of compute) {
     for (const name of activations(node, graph)) wish(name);
-    if (node.op === "Conv") wish(afterClamps(graph, node.outputs[0]!, options));
+    if (node.op === "Conv" || options.integerOutputs) wish(afterClamps(graph, node.outputs[0]!, options));
   }
   for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
     if (values.has(name)) continue;

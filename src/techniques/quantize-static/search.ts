@@ -19,8 +19,10 @@ export interface Candidate {
   readonly quality: number;
 }
 
-/** From here on the rest of a network is seldom the worse for it: no more is spent on single layers. */
-const goodQuality = 30;
+/** Below this, in decibels, single layers are looked into. */
+const goodQuality = 25;
+/** From here on equalization is not tried. */
+const fineQuality = 50;
 /** A single layer that makes more than this share of the noise is left float... */
 const loudShare = 0.2;
 /** ...as long as such layers make up no more than this share of the multiplications. */
@@ -30,26 +32,25 @@ const leastGain = 0.1;
 
 /**
  * Tries what can help, each on its own, measures the outputs on samples not used for calibration where there are enough,
- * and keeps what helps: methods for ranges, equalization, float for the layers that make most noise, bias correction.
+ * and keeps what helps: methods for ranges, bias correction, equalization, float for the layers that make most noise.
  */
 export async function search(first: Setup): Promise<Candidate> {
   const { options, context, graph } = first;
   const wanted = await trialReference(first);
   let best = await bestMethod(first, first.plan, wanted);
-  if (options.equalize && best.quality < 2 * goodQuality) {
+  if (best.corrected) best = better(best, await candidate(first, first.plan, best.method, false, wanted));
+  if (options.equalize && best.quality < fineQuality) {
     const equalized = equalize(graph, first.plan, first.calibration);
     if (equalized) {
       const setup = await setUp(equalized, options, context);
-      best = better(best, await bestMethod(setup, setup.plan, wanted));
+      const same = better(best, await candidate(setup, setup.plan, best.method, best.corrected, wanted));
+      if (same !== best) best = better(same, await bestMethod(setup, setup.plan, wanted));
     }
   }
   for (let round = 0; options.protect && round < 4 && best.quality < goodQuality; round++) {
     const quieter = await protect(best, wanted);
     if (!quieter) break;
     best = quieter;
-  }
-  if (options.biasCorrection) {
-    best = better(best, await candidate(best.setup, best.plan, best.method, true, wanted));
   }
   return best;
 }
@@ -68,14 +69,22 @@ async function candidate(
   setup.context.signal.throwIfAborted();
   const graph = write(setup, plan, method, corrected);
   const quality = await signalToNoise(graph, setup.context.runtime, wanted);
+  console.log(
+    "    cand",
+    method,
+    corrected,
+    plan.compute.size,
+    setup.graph === (wanted as unknown) ? "" : "",
+    quality.toFixed(2),
+  );
   return { setup, plan, method, corrected, graph, quality };
 }
 
 async function bestMethod(setup: Setup, plan: Plan, wanted: Reference): Promise<Candidate> {
-  const { method } = setup.options;
+  const { method, biasCorrection } = setup.options;
   const [first, ...others] = method === "auto" ? rangeMethods : [method];
-  let best = await candidate(setup, plan, first!, false, wanted);
-  for (const other of others) best = better(best, await candidate(setup, plan, other, false, wanted));
+  let best = await candidate(setup, plan, first!, biasCorrection, wanted);
+  for (const other of others) best = better(best, await candidate(setup, plan, other, biasCorrection, wanted));
   return best;
 }
 
@@ -84,7 +93,7 @@ async function protect(best: Candidate, wanted: Reference): Promise<Candidate | 
   const { setup, plan, method } = best;
   const few: Reference = { feeds: wanted.feeds.slice(0, 8), outputs: wanted.outputs.slice(0, 8) };
   const noiseOf = async (only: readonly Node[]): Promise<number> => {
-    const { quality } = await candidate(setup, restrict(setup, new Set(only)), method, false, few);
+    const { quality } = await candidate(setup, restrict(setup, new Set(only)), method, best.corrected, few);
     return 10 ** (-quality / 10);
   };
   const found = await loudest([...plan.compute], noiseOf, loudShare);
@@ -142,7 +151,13 @@ export async function layerSensitivity(
   const method = options.method === "auto" ? "percentile" : options.method;
   const found: { node: Node; quality: number }[] = [];
   for (const node of setup.plan.compute) {
-    const { quality } = await candidate(setup, restrict(setup, new Set([node])), method, false, wanted);
+    const { quality } = await candidate(
+      setup,
+      restrict(setup, new Set([node])),
+      method,
+      options.biasCorrection,
+      wanted,
+    );
     found.push({ node, quality });
     context.progress(found.length, setup.plan.compute.size, "layers");
   }

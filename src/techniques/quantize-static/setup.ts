@@ -10,6 +10,7 @@ import { inputMeans } from "./bias.ts";
 import { emit } from "./emit.ts";
 import type { Options } from "./options.ts";
 import { makePlan, type Plan, type PlanOptions } from "./plan.ts";
+import { toQOperator } from "./qoperator.ts";
 import { kindOf } from "./rules.ts";
 
 /** A float graph with all that is needed to quantize any part of it. */
@@ -54,6 +55,7 @@ function planOptions(options: Options): Omit<PlanOptions, "chosen"> {
     depthwise: options.depthwise === "quantize" || (options.depthwise === "auto" && options.perChannel),
     activationProducts: options.activationProducts,
     worth: options.target === "latency" ? worth : 0,
+    integerOutputs: options.format === "qoperator",
     absorb: !options.symmetricActivations,
     blocked: new Set(),
   };
@@ -74,7 +76,8 @@ export function restrict({ graph, types, plan, options }: Setup, only: ReadonlyS
 export function write(setup: Setup, plan: Plan, method: RangeMethod, corrected: boolean): Graph {
   const { graph, options, calibration } = setup;
   const settings = { ...options, reduceRange: options.portable };
-  return emit(graph, plan, rangesFor(setup, plan, method), settings, corrected ? calibration : undefined);
+  const written = emit(graph, plan, rangesFor(setup, plan, method), settings, corrected ? calibration : undefined);
+  return options.format === "qoperator" ? toQOperator(written) : written;
 }
 
 const rangeCache = new WeakMap<Calibration, Map<string, Range>>();
