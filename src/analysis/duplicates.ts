@@ -18,7 +18,7 @@ export function duplicateWeights(weights: ReadonlyMap<string, Tensor>): string[]
 
 /**
  * Pairs of matrices of which one is the other transposed, content and type equal: an embedding and an output layer
- * stored twice, say. Pairs that are plain duplicates as well are left out.
+ * stored twice, say. Each matrix is paired with the first that fits.
  */
 export function transposedWeights(weights: ReadonlyMap<string, Tensor>): [string, string][] {
   const found: [string, string][] = [];

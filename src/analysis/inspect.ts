@@ -262,12 +262,12 @@ function timingOf(
 function redundancy(graph: Graph): Pick<Inspection, "duplicates" | "transposed" | "shared"> {
   const bytesOf = (name: string): number => graph.weights.get(name)!.byteLength;
   const listed = new Map([...graph.weights].filter(([name]) => bytesOf(name) >= smallestListed));
+  const groups = duplicateWeights(listed);
+  const again = new Set(groups.flatMap((names) => names.slice(1)));
+  const distinct = new Map([...listed].filter(([name]) => !again.has(name)));
   return {
-    duplicates: duplicateWeights(listed).map((weights) => ({
-      weights,
-      bytes: (weights.length - 1) * bytesOf(weights[0]!),
-    })),
-    transposed: transposedWeights(listed).map((weights) => ({ weights, bytes: bytesOf(weights[0]) })),
+    duplicates: groups.map((weights) => ({ weights, bytes: (weights.length - 1) * bytesOf(weights[0]!) })),
+    transposed: transposedWeights(distinct).map((weights) => ({ weights, bytes: bytesOf(weights[0]) })),
     shared: [...listed.keys()].flatMap((weight) => {
       const readers = consumersOf(graph, weight);
       return readers.length > 1 ? [{ weight, nodes: readers.map(nodeLabel), bytes: bytesOf(weight) }] : [];

@@ -90,7 +90,9 @@ function originOf(graph: Graph): (name: string, op: string) => Node | undefined 
   const { producer } = links(graph);
   return (name, op) => {
     const mark = /pare_(\d+)_/.exec(name);
-    let node = mark ? graph.nodes[Number(mark[1])] : producer.get(name.replace(/^InsertedPrecisionFreeCast_|_nchwc$/g, ""));
+    let node = mark
+      ? graph.nodes[Number(mark[1])]
+      : producer.get(name.replace(/^InsertedPrecisionFreeCast_|_nchwc$/g, ""));
     const found = node;
     for (let step = 0; node && step < longestFusion; step++) {
       if (op.includes(node.op)) return node;
