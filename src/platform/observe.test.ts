@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { float, makeGraph, makeNode } from "../graph/graph.ts";
-import { runtime } from "./node.ts";
 import { float32, int64, toFloat32 } from "../tensor/tensor.ts";
+import { runtime } from "./node.ts";
 import { exposed, observeTypes, observeValues } from "./observe.ts";
 
 const graph = makeGraph({

@@ -2,9 +2,9 @@ import { fail } from "../errors.ts";
 import { edit } from "../graph/edit.ts";
 import { type Graph, makeNode, type Subgraph } from "../graph/graph.ts";
 import { links, reads } from "../graph/walk.ts";
-import type { Runtime, Tensors } from "./runtime.ts";
 import { type DType, packedBytes } from "../tensor/dtype.ts";
 import { type Tensor, toNumbers } from "../tensor/tensor.ts";
+import type { Runtime, Tensors } from "./runtime.ts";
 
 /** Type and concrete shape that a value had in a run. */
 export interface ObservedType {
