@@ -50,9 +50,9 @@ export function classScores(judged: Judged, metric: string, ignore?: number): Cl
 
 function classAxisOf(output: Tensor, labels: Tensor, classes: number, metric: string): number {
   const { shape } = output;
-  const inner = labels.shape.slice(1).filter((dim) => dim !== 1);
+  const inner = labels.shape.slice(1);
   const rest = shape.slice(1);
-  if (inner.length === 0) return Math.max(0, shape.indexOf(classes, Math.min(1, shape.length - 1)));
+  if (inner.every((dim) => dim === 1)) return Math.max(0, shape.indexOf(classes, Math.min(1, shape.length - 1)));
   if (rest.at(-1) === classes && rest.slice(0, -1).join() === inner.join()) return shape.length - 1;
   if (rest[0] === classes && rest.slice(1).join() === inner.join()) return 1;
   return misfit(output, labels, metric);
