@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { encodeOnnx } from "../../src/formats/onnx/index.ts";
 import { runtime } from "../../src/platform/node.ts";
 import { noiseImages, smallNetwork } from "./model.ts";
-import { inChromium } from "./page.ts";
+import { inChromium, testBrowser } from "./page.ts";
 import compress, { type Job, type Outcome } from "./pages/compress.ts";
 import predict, { type Prediction } from "./pages/predict.ts";
 
@@ -29,7 +29,7 @@ describe("the library in a browser", () => {
     expect(Object.keys(metafile.inputs)).toContain("src/platform/web.ts");
   });
 
-  test("a model predicts in the page what it predicts in Node", async () => {
+  test.runIf(testBrowser)("a model predicts in the page what it predicts in Node", async () => {
     const images = noiseImages(8);
     const args: Prediction = { model: encodeOnnx(smallNetwork()), images: images.bytes(), count: 8 };
     const here = await predict(node, args);
@@ -40,7 +40,7 @@ describe("the library in a browser", () => {
   });
 });
 
-describe("compression in a browser", () => {
+describe.runIf(testBrowser)("compression in a browser", () => {
   const jobs: [technique: string, options: Readonly<Record<string, unknown>>][] = [
     ["simplify", {}],
     ["convert-float", {}],
