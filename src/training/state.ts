@@ -1,0 +1,67 @@
+import { fail } from "../errors.ts";
+import { edit } from "../graph/edit.ts";
+import type { Graph } from "../graph/graph.ts";
+import type { Session, Tensors } from "../platform/runtime.ts";
+import { float32, type Tensor, tensor, toFloat32, typed } from "../tensor/tensor.ts";
+import type { TrainingStep } from "./step.ts";
+
+/** The state of a run in two sets of tensors: each step reads one and writes the other, so nothing is allocated. */
+export class StateBuffers {
+  readonly #step: TrainingStep;
+  readonly #loss = float32([], [0]);
+  #now: Record<string, Tensor>;
+  #next: Record<string, Tensor>;
+  /** Weights of the best epoch so far. */
+  best: ReadonlyMap<string, Tensor> | undefined;
+
+  constructor(step: TrainingStep) {
+    this.#step = step;
+    const copies = (): Record<string, Tensor> =>
+      Object.fromEntries([...step.state].map(([name, t]) => [name, tensor(t.dtype, t.shape, t.bytes().slice())]));
+    this.#now = copies();
+    this.#next = copies();
+  }
+
+  async run(session: Session, feeds: Tensors): Promise<number> {
+    const targets = Object.fromEntries([...this.#step.next].map(([name, output]) => [output, this.#next[name]!]));
+    await session.run({ ...feeds, ...this.#now }, { [this.#step.loss]: this.#loss, ...targets });
+    [this.#now, this.#next] = [this.#next, this.#now];
+    return toFloat32(this.#loss)[0]!;
+  }
+
+  /** The state as it is now; valid until the next step. */
+  state(): ReadonlyMap<string, Tensor> {
+    return new Map(Object.entries(this.#now));
+  }
+
+  /** The state before the last step. */
+  before(): Tensors {
+    return this.#next;
+  }
+
+  /** Copies of the model's weights as they are now. */
+  weights(): ReadonlyMap<string, Tensor> {
+    return new Map(
+      [...this.#step.weights].map(([name, held]) => {
+        const t = this.#now[held]!;
+        return [name, tensor(t.dtype, t.shape, t.bytes().slice())];
+      }),
+    );
+  }
+
+  restore(state: ReadonlyMap<string, Tensor>): void {
+    for (const [name, t] of Object.entries(this.#now)) {
+      const kept = state.get(name);
+      if (!kept || kept.byteLength !== t.byteLength)
+        fail("checkpoint", `it does not fit the run ('${name}')`, "Remove it to start anew");
+      (typed(t) as Float32Array).set(typed(kept) as Float32Array);
+    }
+  }
+}
+
+/** The model with other weights of the same names; untouched ones are shared. */
+export function withWeights(model: Graph, weights: ReadonlyMap<string, Tensor>): Graph {
+  return edit(model, (draft) => {
+    for (const [name, weight] of weights) if (draft.weights.has(name)) draft.weights.set(name, weight);
+  });
+}

@@ -1,0 +1,187 @@
+import { expect, test } from "vitest";
+import type { Batch, Dataset } from "../data/dataset.ts";
+import { float, type Graph, makeGraph, makeNode } from "../graph/graph.ts";
+import { metricOf } from "../metrics/index.ts";
+import { runtime } from "../platform/node.ts";
+import { random } from "../random.ts";
+import { float32, int64, type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import type { CheckpointStore } from "./checkpoint.ts";
+import { losses, lossOptions } from "./losses.ts";
+import { type TrainContext, type TrainRecord, train, trainOptions } from "./train.ts";
+
+const onnx = await runtime({ threads: 1 });
+
+/** Two noisy spirals of points in the plane, a class each. */
+function spirals(count: number, seed: number): { x: Float32Array; y: number[] } {
+  const r = random(seed);
+  const y = Array.from({ length: count }, (_, i) => i % 2);
+  const x = new Float32Array(2 * count);
+  for (const [i, label] of y.entries()) {
+    const t = 0.5 + 2.5 * r.next();
+    x[2 * i] = t * Math.cos(2 * t + Math.PI * label) + 0.05 * r.normal();
+    x[2 * i + 1] = t * Math.sin(2 * t + Math.PI * label) + 0.05 * r.normal();
+  }
+  return { x, y };
+}
+
+function dataset(): Dataset {
+  const splits = { train: spirals(512, 1), val: spirals(200, 2) };
+  return {
+    name: "spirals",
+    splits: ["train", "val"],
+    size: (split = "train") => splits[split as "train"].y.length,
+    async *batches({ batch, split = "train", seed, skip = 0, limit = Number.POSITIVE_INFINITY }) {
+      const { x, y } = splits[split as "train"];
+      const order = y.map((_, i) => i);
+      if (seed !== undefined) random(seed).shuffle(order);
+      const end = Math.min(order.length, skip + limit);
+      for (let at = skip; at < end; at += batch) {
+        const chosen = order.slice(at, Math.min(end, at + batch));
+        const values = Float32Array.from(chosen.flatMap((i) => [x[2 * i]!, x[2 * i + 1]!]));
+        yield {
+          inputs: { x: float32([chosen.length, 2], values) },
+          labels: int64(chosen.map((i) => y[i]!)),
+          size: chosen.length,
+        };
+      }
+    },
+  };
+}
+
+function network(): Graph {
+  const r = random(3);
+  const draw = (shape: readonly number[]): Tensor => {
+    const deviation = Math.sqrt(2 / shape[0]!);
+    return float32(
+      shape,
+      Float32Array.from({ length: shape[0]! * shape[1]! }, () => r.normal() * deviation),
+    );
+  };
+  const zeros = (n: number): Tensor => float32([n], new Float32Array(n));
+  return makeGraph({
+    nodes: [
+      makeNode("Gemm", ["x", "w1", "b1"], ["h1"]),
+      makeNode("Relu", ["h1"], ["a1"]),
+      makeNode("Dropout", ["a1", "ratio"], ["d1"]),
+      makeNode("Gemm", ["d1", "w2", "b2"], ["h2"]),
+      makeNode("LeakyRelu", ["h2"], ["a2"], { alpha: float(0.1) }),
+      makeNode("Gemm", ["a2", "w3", "b3"], ["y"]),
+    ],
+    weights: new Map([
+      ["w1", draw([2, 32])],
+      ["b1", zeros(32)],
+      ["ratio", float32([], [0.05])],
+      ["w2", draw([32, 32])],
+      ["b2", zeros(32)],
+      ["w3", draw([32, 2])],
+      ["b3", zeros(2)],
+    ]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["n", 2] } }],
+    outputs: [{ name: "y" }],
+  });
+}
+
+function context(more: Partial<TrainContext> = {}): TrainContext {
+  return {
+    runtime: onnx,
+    data: dataset(),
+    validationSplit: "val",
+    metric: metricOf("top-1"),
+    objective: (a, model) => {
+      const z = model.logits("y");
+      const parts = { prediction: z, shape: model.type(z).shape, classAxis: 1, target: "labels", soft: false };
+      return { loss: losses["cross-entropy"](a, parts, lossOptions.parse({})) };
+    },
+    feeds: (batch: Batch) => ({ ...batch.inputs, labels: batch.labels! }),
+    extraInputs: ["labels"],
+    seed: 7,
+    signal: new AbortController().signal,
+    log: () => {},
+    ...more,
+  };
+}
+
+const options = trainOptions.parse({ epochs: 25, batch: 64, optimizer: "adam", rate: 0.02, decay: 0 });
+
+function memoryStore(): CheckpointStore & { readonly files: Map<string, Uint8Array> } {
+  const files = new Map<string, Uint8Array>();
+  return {
+    files,
+    read: async (name) => files.get(name),
+    write: async (name, bytes) => void files.set(name, bytes),
+  };
+}
+
+test("learns, records every epoch, and keeps the best", async () => {
+  const seen: TrainRecord[] = [];
+  const result = await train(network(), options, context({ record: (entry) => seen.push(entry) }));
+  expect(result.records).toEqual(seen);
+  expect(seen.length).toBe(25);
+  expect(seen.at(-1)!.loss).toBeLessThan(seen[0]!.loss / 3);
+  expect(result.best.score).toBeGreaterThan(0.95);
+  expect(result.best.score).toBe(Math.max(...seen.map(({ score }) => score!)));
+});
+
+test("interrupted at random and started again, it ends in the same bytes", async () => {
+  const short = { ...options, epochs: 6 };
+  const whole = await train(network(), short, context());
+  const store = memoryStore();
+  const r = random(17);
+  let result: Awaited<ReturnType<typeof train>> | undefined;
+  for (let attempt = 0; !result; attempt++) {
+    expect(attempt).toBeLessThan(20);
+    const controller = new AbortController();
+    const stop = 5 + r.int(20);
+    let steps = 0;
+    const progress = (): void => {
+      if (++steps === stop) controller.abort(new Error("interrupted"));
+    };
+    try {
+      result = await train(network(), short, context({ store, signal: controller.signal, progress }));
+    } catch (error) {
+      expect((error as Error).message).toBe("interrupted");
+    }
+  }
+  for (const [name, weight] of whole.model.weights)
+    expect(result.model.weights.get(name)!.bytes()).toEqual(weight.bytes());
+  expect(result.records.map(({ loss, score }) => [loss, score])).toEqual(
+    whole.records.map(({ loss, score }) => [loss, score]),
+  );
+});
+
+test("a checkpoint of another run is refused", async () => {
+  const store = memoryStore();
+  await train(network(), { ...options, epochs: 1 }, context({ store, run: "one" }));
+  await expect(train(network(), options, context({ store, run: "two" }))).rejects.toThrow(/checkpoint of another run/);
+});
+
+test("stops early without progress", async () => {
+  const result = await train(network(), { ...options, rate: 1e-9, patience: 3 }, context());
+  expect(result.records.length).toBeLessThanOrEqual(5);
+});
+
+test("a loss that is not a number names step and node", async () => {
+  const wild = { ...options, optimizer: "sgd" as const, rate: 1e30 };
+  await expect(train(network(), wild, context())).rejects.toThrow(
+    /the loss is \S+ at step \d+; the first value that is not finite comes from '\S+'/,
+  );
+});
+
+test("too little data is an error", async () => {
+  await expect(train(network(), { ...options, batch: 1000 }, context())).rejects.toThrow(
+    /has 512 samples to train on, a batch takes 1000/,
+  );
+});
+
+test("only what may learn changes", async () => {
+  const before = network();
+  const result = await train(
+    before,
+    { ...options, epochs: 1 },
+    context({ trains: ({ outputs }) => outputs[0] === "y" }),
+  );
+  const changed = [...before.weights].filter(
+    ([name, weight]) => !toFloat32(weight).every((v, i) => v === toFloat32(result.model.weights.get(name)!)[i]),
+  );
+  expect(changed.map(([name]) => name)).toEqual(["w3", "b3"]);
+});
