@@ -30,7 +30,7 @@ test("labels cover neither points nor each other, and stay inside", () => {
     text: `plan ${i}`,
   }));
   const bounds = { left: 0, right: 400, top: 0, bottom: 200 };
-  const placed = placeLabels(anchors, bounds);
+  const placed = placeLabels(anchors, { bounds });
   expect(placed.length).toBeGreaterThan(3);
   expect(placed[0]?.text).toBe("plan 0");
   const boxes = placed.map(({ x, y, dx, dy, text, textAnchor }) => {
@@ -80,4 +80,14 @@ test("ticks lose the zeros of precision alone", () => {
     "-0.5",
     "10",
   ]);
+});
+
+test("labels avoid lines where there is another place, and boxes always", () => {
+  const bounds = { left: 0, right: 300, top: 0, bottom: 100 };
+  const anchor = { x: 150, y: 50, text: "plan" };
+  const line = { left: 0, right: 300, top: 49, bottom: 51 };
+  expect(placeLabels([anchor], { bounds })[0]).toMatchObject({ textAnchor: "start", dy: 0 });
+  expect(placeLabels([anchor], { bounds, lines: [line] })[0]?.dy).not.toBe(0);
+  expect(placeLabels([anchor], { bounds, lines: [bounds] })).toHaveLength(1);
+  expect(placeLabels([anchor], { bounds, boxes: [bounds] })).toEqual([]);
 });

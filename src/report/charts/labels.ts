@@ -12,7 +12,8 @@ export interface Spot {
   readonly textAnchor: "start" | "end" | "middle";
 }
 
-interface Box {
+/** A rectangle in pixels. */
+export interface Box {
   readonly left: number;
   readonly right: number;
   readonly top: number;
@@ -33,33 +34,45 @@ const spots = [
   { dx: -6, dy: 12, textAnchor: "end" },
 ] as const satisfies readonly Spot[];
 
+/** What labels stand among. */
+export interface Surroundings {
+  /** The frame that labels stay inside. */
+  readonly bounds: Box;
+  /** What they must not cover. */
+  readonly boxes?: readonly Box[];
+  /** What they cover only where there is no other place. */
+  readonly lines?: readonly Box[];
+}
+
 /**
  * Labels beside points so that none covers a point or another label; greedy, the first anchor chooses first. Those that
  * find no place are left out.
- *
- * @param bounds the frame, in pixels, that labels stay inside
  */
-export function placeLabels<T extends Anchor>(anchors: readonly T[], bounds: Box): (T & Spot)[] {
-  const taken: Box[] = anchors.map(({ x, y }) => ({ left: x - 6, right: x + 6, top: y - 6, bottom: y + 6 }));
-  const placed: (T & Spot)[] = [];
-  for (const anchor of anchors) {
-    for (const spot of spots) {
+export function placeLabels<T extends Anchor>(anchors: readonly T[], surroundings: Surroundings): (T & Spot)[] {
+  const { bounds, boxes = [], lines = [] } = surroundings;
+  const points = anchors.map(({ x, y }) => ({ left: x - 6, right: x + 6, top: y - 6, bottom: y + 6 }));
+  const taken: Box[] = [...boxes, ...points];
+  return anchors.flatMap((anchor) => {
+    const free = spots.filter((spot) => {
       const box = boxOf(anchor, spot);
-      const inside =
-        box.left >= bounds.left && box.right <= bounds.right && box.top >= bounds.top && box.bottom <= bounds.bottom;
-      if (!inside || taken.some((other) => overlaps(box, other))) continue;
-      taken.push(box);
-      placed.push({ ...anchor, ...spot });
-      break;
-    }
-  }
-  return placed;
+      return inside(box, bounds) && !taken.some((other) => overlaps(box, other));
+    });
+    const clear = free.find((spot) => !lines.some((line) => overlaps(boxOf(anchor, spot), line)));
+    const spot = clear ?? free[0];
+    if (!spot) return [];
+    taken.push(boxOf(anchor, spot));
+    return [{ ...anchor, ...spot }];
+  });
 }
 
 function boxOf({ x, y, text }: Anchor, { dx, dy, textAnchor }: Spot): Box {
   const width = [...text].length * characterWidth;
   const left = x + dx - (textAnchor === "start" ? 0 : textAnchor === "end" ? width : width / 2);
   return { left, right: left + width, top: y + dy - lineHeight / 2, bottom: y + dy + lineHeight / 2 };
+}
+
+function inside(a: Box, b: Box): boolean {
+  return a.left >= b.left && a.right <= b.right && a.top >= b.top && a.bottom <= b.bottom;
 }
 
 function overlaps(a: Box, b: Box): boolean {

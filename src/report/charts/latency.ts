@@ -89,11 +89,15 @@ export function latencyChart(canvas: Canvas, rows: readonly LatencyRow[]): Marku
   );
 }
 
-/** Where the axis ends: slow outliers, a run in a hundred, may lie beyond it. */
+/**
+ * Where the axis ends: behind the middle half of every model's runs, and behind 99 in 100 of them unless these lie
+ * beyond three medians, as they do where the machine was busy.
+ */
 export function axisEnd(rows: readonly LatencyRow[]): number {
-  const ends = rows.map(({ times, quartiles }) => {
+  const ends = rows.map(({ times, median, quartiles }) => {
     const sorted = times.toSorted((a, b) => a - b);
-    return Math.max(quartiles[1] * 1.1, sorted[Math.ceil(sorted.length * 0.99) - 1] ?? 0);
+    const most = sorted[Math.ceil(sorted.length * 0.99) - 1] ?? 0;
+    return Math.max(quartiles[1] * 1.1, Math.min(most, median * 3));
   });
   return Math.max(...ends, 1e-6) * 1.02;
 }

@@ -1,7 +1,7 @@
 import { bytes as showBytes, significant } from "../format.ts";
 import type { Markup } from "../markup.ts";
 import { type Canvas, halo, responsive, type Size, tickText } from "./canvas.ts";
-import { placeLabels } from "./labels.ts";
+import { type Box, placeLabels } from "./labels.ts";
 
 /** A model or a plan: how large it is and what it lost. */
 export interface Point {
@@ -29,6 +29,9 @@ const colours = {
   over: "var(--bad)",
 } as const;
 const symbols = { original: "square", chosen: "star", other: "circle", over: "times" } as const;
+
+/** Pixels that the name of the budget takes, at most. */
+const budgetWidth = 130;
 
 /** Points that no other point beats in both size and loss, smallest first. */
 export function paretoFront(points: readonly Point[]): Point[] {
@@ -66,6 +69,7 @@ function draw(canvas: Canvas, points: readonly Point[], options: ScatterOptions,
     };
   });
   const order = { original: 1, chosen: 0, other: 2, over: 3 };
+  const front = paretoFront(shown.filter(({ off }) => !off));
   const labels = placeLabels(
     shown
       .toSorted((a, b) => order[a.kind] - order[b.kind])
@@ -75,7 +79,22 @@ function draw(canvas: Canvas, points: readonly Point[], options: ScatterOptions,
         text: point.label,
         at: [point.bytes, point.y] as const,
       })),
-    { left: margin.marginLeft, right: width, top: margin.marginTop - 8, bottom: height - margin.marginBottom + 4 },
+    {
+      bounds: {
+        left: margin.marginLeft,
+        right: width,
+        top: margin.marginTop - 8,
+        bottom: height - margin.marginBottom + 4,
+      },
+      boxes: limit === undefined ? [] : [box(width - budgetWidth, toY(limit), width, toY(limit) + 16)],
+      lines: [
+        ...[0, ...(limit === undefined ? [] : [limit])].map((y) => box(0, toY(y), width, toY(y))),
+        ...front.slice(1).flatMap((to, i) => {
+          const [x1, y1, x2, y2] = [toX(front[i]!.bytes), toY(front[i]!.loss), toX(to.bytes), toY(to.loss)];
+          return [box(x1, y1, x2, y1), box(x2, y2, x2, y1)];
+        }),
+      ],
+    },
   );
   return canvas.svg(`${options.axis} against bytes`, {
     width,
@@ -108,7 +127,7 @@ function draw(canvas: Canvas, points: readonly Point[], options: ScatterOptions,
             fill: "var(--bad)",
             ...halo,
           }),
-      plot.line(paretoFront(shown.filter(({ off }) => !off)), {
+      plot.line(front, {
         x: "bytes",
         y: "loss",
         curve: "step-after",
@@ -133,6 +152,11 @@ function draw(canvas: Canvas, points: readonly Point[], options: ScatterOptions,
       ),
     ],
   });
+}
+
+/** A rectangle, or a line with a pixel around it. */
+function box(left: number, top: number, right: number, bottom: number): Box {
+  return { left: left - 1, right: right + 1, top: top - 1, bottom: bottom + 1 };
 }
 
 /** Losses shown: all of them up to four budgets; what is worse stands at the edge with its number. */

@@ -1,7 +1,7 @@
 import { divergenceChart } from "../charts/divergence.ts";
 import { channelRanges, histogram } from "../charts/histogram.ts";
-import { latencyChart } from "../charts/latency.ts";
-import { milliseconds, shorten, significant } from "../format.ts";
+import { axisEnd, type LatencyRow, latencyChart } from "../charts/latency.ts";
+import { count, milliseconds, shorten, significant } from "../format.ts";
 import { html } from "../markup.ts";
 import { figure, modelKey, name, number, type SectionMaker, table } from "./parts.ts";
 
@@ -11,10 +11,7 @@ export const latency: SectionMaker = ({ models, comparisons }, canvas) => {
     latency ? [{ model: shorten(model, 44), median: latency.median, quartiles: latency.quartiles, times }] : [],
   );
   if (timed.length === 0) return undefined;
-  const dots = timed.some(({ times }) => times.length > 0)
-    ? " A dot is a run; runs slower than 99 in 100 are not shown."
-    : "";
-  const caption = `Time of one inference: the line is the median, the band the middle half of the runs.${dots}`;
+  const caption = `Time of one inference: the line is the median, the band the middle half of the runs.${runsText(timed)}`;
   const slower = comparisons.flatMap(({ model, slower }) =>
     slower.map(({ node, op, before, after }) => [
       name(node, 36),
@@ -38,6 +35,16 @@ export const latency: SectionMaker = ({ models, comparisons }, canvas) => {
     body: html`${figure(latencyChart(canvas, timed), caption)}${slower.length > 0 && html`<h3>Kernels that became slower</h3>${table("Kernels that became slower", columns, slower)}`}`,
   };
 };
+
+/** What the dots are, and how many of them lie beyond the picture. */
+function runsText(rows: readonly LatencyRow[]): string {
+  const times = rows.flatMap((row) => row.times);
+  if (times.length === 0) return "";
+  const end = axisEnd(rows);
+  const beyond = times.filter((time) => time > end).length;
+  const left = `; ${count(beyond)} of ${count(times.length)}, slower than ${milliseconds(end)}, are not shown`;
+  return number(` A dot is a run${beyond > 0 ? left : ""}.`);
+}
 
 /** How far the values inside the network moved. */
 export const divergence: SectionMaker = ({ models, comparisons }, canvas) => {
