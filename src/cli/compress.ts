@@ -1,3 +1,4 @@
+import { basename } from "node:path";
 import { onnxSize } from "../formats/onnx/index.ts";
 import type { Graph } from "../graph/graph.ts";
 import { type Metric, metricOf } from "../metrics/index.ts";
@@ -145,7 +146,8 @@ async function cacheOf(job: Job, parts: Parts | undefined, steps: readonly Step[
 function finalReport(job: Job, parts: Parts, result: Graph | undefined, title?: string): Promise<Report> {
   const { env, graph, name, flags } = job;
   const metrics = metricsOf(job);
-  const made = result ? [{ name: flags.output, graph: result }] : [];
+  const file = basename(flags.output);
+  const made = result ? [{ name: file === name ? flags.output : file, graph: result }] : [];
   return compare([{ name, graph }, ...made], parts.confirmation, {
     runtime: env.runtime,
     machine: machineOf(env.runtime),

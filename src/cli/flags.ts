@@ -45,9 +45,9 @@ function placeholder({ types, choices, items }: OptionField): string {
 /** A flag's help: its description, what it takes and its default. */
 function help(field: OptionField): string {
   const notes: string[] = [];
-  const plain = field.types.join() === "string" && field.choices.length === 0;
+  const wanted = expectation(field);
   if (field.types.length === 0) notes.push(field.choices.join(", "));
-  else if (!plain && !field.types.includes("array")) notes.push(expectation(field));
+  else if (!field.types.includes("array") && !["text", "a number"].includes(wanted)) notes.push(wanted);
   const empty = field.default === undefined || (Array.isArray(field.default) && field.default.length === 0);
   if (!empty)
     notes.push(`default: ${typeof field.default === "string" ? field.default : JSON.stringify(field.default)}`);

@@ -1,5 +1,6 @@
 import { Command, type Option } from "commander";
 import { type CommandRow, commands } from "./commands.ts";
+import { addDataFlags } from "./data.ts";
 
 /** docs/cli.md, made from the commands: every command with its arguments and flags. */
 export async function cliReference(): Promise<string> {
@@ -10,8 +11,14 @@ export async function cliReference(): Promise<string> {
     group = row.group;
     parts.push(await commandReference(row));
   }
+  const data = new Command();
+  addDataFlags(data, false);
+  parts.push(`## Reading the data`, dataIntroduction, table(data.options.filter((option) => option.helpGroupHeading)));
   return `${parts.join("\n\n")}\n`;
 }
+
+const dataIntroduction = `Flags of every command that takes \`--data\`. What they say goes before \`<model>.pare.yaml\`, and that before
+what the model's own metadata say.`;
 
 const introduction = `# Command line
 
@@ -28,20 +35,31 @@ const introduction = `# Command line
 async function commandReference(row: CommandRow): Promise<string> {
   const command = new Command(row.name).summary(row.summary).description(row.summary);
   (await row.load()).define(command, new AbortController().signal);
-  const options = command.options.filter(({ hidden }) => !hidden);
+  const reading = command.options.some(({ helpGroupHeading }) => helpGroupHeading);
+  const options = command.options.filter(({ hidden, helpGroupHeading }) => !hidden && !helpGroupHeading);
   const args = command.registeredArguments.map((argument) => {
     const name = argument.variadic ? `${argument.name()}...` : argument.name();
     return argument.required ? `<${name}>` : `[${name}]`;
   });
   const mandatory = options.filter((option) => option.mandatory).map((option) => option.flags.replace(/^-\w, /, ""));
   const usage = ["pare", row.name, ...args, ...mandatory, "[flags]"].join(" ");
-  const table = ["| flag | |", "| --- | --- |", ...options.map(optionRow)].join("\n");
   const lines = [`### ${row.name}`, sentence(row.summary), `\`\`\`\n${usage}\n\`\`\``];
-  return [...lines, ...(options.length > 0 ? [table] : [])].join("\n\n");
+  if (options.length > 0) lines.push(table(options));
+  if (reading) lines.push("And the flags for [reading the data](#reading-the-data).");
+  return lines.join("\n\n");
 }
 
-function optionRow({ flags, description }: Option): string {
-  return `| \`${flags}\` | ${description.replaceAll("|", "\\|").replaceAll("<", "&lt;")} |`;
+function table(options: readonly Option[]): string {
+  const rows = options.filter(({ hidden }) => !hidden).map(optionRow);
+  return ["| flag | |", "| --- | --- |", ...rows].join("\n");
+}
+
+function optionRow({ flags, description, argChoices, defaultValue, defaultValueDescription }: Option): string {
+  const plain = typeof defaultValue === "number" || typeof defaultValue === "string";
+  const value = defaultValueDescription ?? (plain ? String(defaultValue) : undefined);
+  const notes = [...(argChoices ? [argChoices.join(", ")] : []), ...(value === undefined ? [] : [`default: ${value}`])];
+  const text = notes.length > 0 ? `${description} (${notes.join("; ")})` : description;
+  return `| \`${flags}\` | ${text.replaceAll("|", "\\|").replaceAll("<", "&lt;")} |`;
 }
 
 function sentence(text: string): string {

@@ -23,7 +23,7 @@ export function define(command: Command, signal: AbortSignal): void {
     .addOption(new Option("--target <goal>", "what to improve").choices(targets).default("balanced", "balanced"))
     .option(
       "--max-drop <share>",
-      "loss budget: points of a share (1% is one point), relative for other metrics (default: 1%)",
+      "loss budget: points of a share (1% is one point), relative for other metrics",
       share,
       0.01,
     )
