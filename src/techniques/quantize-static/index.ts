@@ -3,7 +3,7 @@ import { convertOpset } from "../../ops/convert.ts";
 import { simplify } from "../simplify/index.ts";
 import { type Context, technique } from "../technique.ts";
 import { type Options, options } from "./options.ts";
-import { kindOf, obstacle, weightOf } from "./rules.ts";
+import { kindOf, neverInteger, obstacle, weightOf } from "./rules.ts";
 import { search } from "./search.ts";
 import { type Setup, setUp } from "./setup.ts";
 
@@ -21,7 +21,7 @@ export const quantizeStatic = technique({
   applies: (node, graph) =>
     kindOf(node, graph) === "compute"
       ? (obstacle(node, graph) ?? (weightOf(node, graph) ? true : "both of its operands are activations"))
-      : "it does not multiply with a weight",
+      : (neverInteger(node) ?? "it does not multiply with a weight"),
   async apply(input, options, context) {
     const graph = await prepared(input, options, context);
     const setup = await setUp(graph, options, context);

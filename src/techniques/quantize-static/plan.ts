@@ -2,7 +2,17 @@ import type { ObservedType } from "../../analysis/observe.ts";
 import type { Range } from "../../analysis/ranges.ts";
 import { type Graph, isNode, type Node } from "../../graph/graph.ts";
 import { links, soleConsumer } from "../../graph/walk.ts";
-import { activations, constant, dataInputs, fixedRange, isDepthwise, kindOf, obstacle, weightOf } from "./rules.ts";
+import {
+  activations,
+  constant,
+  dataInputs,
+  fixedRange,
+  isDepthwise,
+  kindOf,
+  neverInteger,
+  obstacle,
+  weightOf,
+} from "./rules.ts";
 
 /** What becomes an integer. */
 export interface Plan {
@@ -18,6 +28,8 @@ export interface Plan {
   readonly fixed: ReadonlyMap<string, Range>;
   /** Nodes that could have been in `compute` but stay float, and why. */
   readonly left: ReadonlyMap<Node, string>;
+  /** Whether matrix products too give integers only. */
+  readonly integerOutputs: boolean;
 }
 
 /** What the user wants quantized. */
@@ -48,6 +60,8 @@ export function makePlan(graph: Graph, types: ReadonlyMap<string, ObservedType>,
   const reasons = new Map<Node, string>();
   let compute = new Set<Node>();
   for (const node of graph.nodes) {
+    const never = neverInteger(node);
+    if (never) reasons.set(node, never);
     if (kindOf(node, graph) !== "compute") continue;
     const reason = refusal(node, graph, types, options);
     if (reason) reasons.set(node, reason);
@@ -163,7 +177,7 @@ function trace(
     for (const output of maker.outputs) if (kindOf(maker, graph) === "pass" && output !== "") wish(output);
   }
   for (const name of values.keys()) values.set(name, sourceOf(name, graph, integer, values));
-  return { compute, integer, absorbed, values, fixed };
+  return { compute, integer, absorbed, values, fixed, integerOutputs: options.integerOutputs };
 }
 
 /** The value that a chain of clamps of a compute node's output ends in. */
@@ -227,5 +241,6 @@ function sourceOf(name: string, graph: Graph, integer: ReadonlySet<Node>, values
 
 /** Whether a node's integer kernel leaves no float result, so that every reader has to take the dequantized one. */
 export function integerOnly(node: Node, plan: Plan): boolean {
-  return plan.absorbed.has(node) || (plan.integer.has(node) && !isNode(node, "MatMul") && !isNode(node, "Gemm"));
+  if (!plan.integer.has(node)) return plan.absorbed.has(node);
+  return plan.integerOutputs || (!isNode(node, "MatMul") && !isNode(node, "Gemm"));
 }

@@ -97,6 +97,19 @@ export function fixedRange(node: Node): readonly [min: number, max: number] | un
   return isNode(node, "Softmax") ? [0, 1] : node.domain === "" ? rules[node.op]?.fixed : undefined;
 }
 
+const recurrent = "the runtime has no static integer kernel for it: use quantize-dynamic";
+const floatOnly: Readonly<Record<string, string>> = {
+  ConvTranspose: "the runtime has no integer kernel for it: use quantize-weights where its size matters",
+  LSTM: recurrent,
+  GRU: recurrent,
+  RNN: recurrent,
+};
+
+/** Why an operator that holds weights is never run on integers; undefined for those that are, or hold none. */
+export function neverInteger(node: Node): string | undefined {
+  return node.domain === "" ? floatOnly[node.op] : undefined;
+}
+
 /** Names of a node's data inputs that are not constants. */
 export function activations(node: Node, graph: Graph): readonly string[] {
   return dataInputs(node).filter((name) => !graph.weights.has(name));
@@ -115,7 +128,7 @@ export interface Weight {
   readonly axis: number | null;
 }
 
-/** The weight of a Conv, ConvTranspose, Gemm or MatMul, if it is a constant. */
+/** The weight of a Conv, Gemm or MatMul, if it is a constant. */
 export function weightOf(node: Node, graph: Graph): Weight | undefined {
   const name = node.inputs[1];
   const tensor = name ? constant(graph, name) : undefined;
@@ -126,9 +139,6 @@ function channelAxis(node: Node, rank: number): number | null {
   switch (node.op) {
     case "Conv":
       return 0;
-    case "ConvTranspose":
-      // [C, M / group, ...]: with groups, channel m of each group would share a scale
-      return intAttribute(node, "group", 1) === 1 ? 1 : null;
     case "Gemm":
       return intAttribute(node, "transB", 0) === 1 ? 0 : 1;
     default:

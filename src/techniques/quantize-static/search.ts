@@ -69,14 +69,6 @@ async function candidate(
   setup.context.signal.throwIfAborted();
   const graph = write(setup, plan, method, corrected);
   const quality = await signalToNoise(graph, setup.context.runtime, wanted);
-  console.log(
-    "    cand",
-    method,
-    corrected,
-    plan.compute.size,
-    setup.graph === (wanted as unknown) ? "" : "",
-    quality.toFixed(2),
-  );
   return { setup, plan, method, corrected, graph, quality };
 }
 

@@ -1,5 +1,5 @@
 import { type Calibration, calibrate } from "../../analysis/calibrate.ts";
-import { type ObservedType, observeTypes } from "../../analysis/observe.ts";
+import { intermediates, type ObservedType, observeTypes } from "../../analysis/observe.ts";
 import { chooseRange, type Range, type RangeMethod } from "../../analysis/ranges.ts";
 import { fail } from "../../errors.ts";
 import type { Graph, Node } from "../../graph/graph.ts";
@@ -39,7 +39,8 @@ export async function setUp(graph: Graph, options: Options, context: Context): P
   let plan = makePlan(graph, types, planned);
   const sources = [...new Set(plan.values.values())].filter((name) => !plan.fixed.has(name));
   const channels = options.biasCorrection || options.equalize ? inputMeans(graph, plan, types) : new Map();
-  const names = [...new Set([...sources, ...channels.keys()])];
+  const wanted = new Set([...sources, ...channels.keys()]);
+  const names = [...graph.inputs.map(({ name }) => name), ...intermediates(graph)].filter((name) => wanted.has(name));
   const calibration = await calibrate(graph, context.runtime, names, feeds, {
     channels,
     signal: context.signal,

@@ -1,0 +1,356 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import type { Dataset } from "../../data/dataset.ts";
+import { encodeOnnx } from "../../formats/onnx/index.ts";
+import { type Graph, type GraphInit, makeGraph, makeNode, type Node } from "../../graph/graph.ts";
+import { runtime } from "../../platform/node.ts";
+import type { Runtime, Tensors } from "../../platform/runtime.ts";
+import { random } from "../../random.ts";
+import { float32, int64, type Tensor, toFloat32, toNumbers } from "../../tensor/tensor.ts";
+import type { Context } from "../technique.ts";
+import { quantizeStatic } from "./index.ts";
+import { options } from "./options.ts";
+import { layerSensitivity } from "./search.ts";
+
+let engine: Runtime;
+beforeAll(async () => {
+  engine = await runtime({ threads: 1 });
+});
+
+const generator = random(5);
+
+function noise(shape: readonly number[], scale = 1): Tensor {
+  const size = shape.reduce((a, b) => a * b, 1);
+  return float32(
+    shape,
+    Float32Array.from({ length: size }, () => generator.normal() * scale),
+  );
+}
+
+function network(init: Pick<GraphInit, "nodes"> & { weights: Record<string, Tensor>; outputs?: string[] }): Graph {
+  return makeGraph({
+    nodes: init.nodes,
+    weights: new Map(Object.entries(init.weights)),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [null, 3, 12, 12] } }],
+    outputs: (init.outputs ?? ["y"]).map((name) => ({ name, type: { kind: "tensor", dtype: "float32" } })),
+  });
+}
+
+/** Residual network: convolutions, depthwise, addition, pooling, classifier. */
+function classifier(): Graph {
+  return network({
+    nodes: [
+      makeNode("Conv", ["x", "w1", "b1"], ["c1"], { pads: [1, 1, 1, 1] }, "first"),
+      makeNode("Relu", ["c1"], ["r1"]),
+      makeNode("Conv", ["r1", "wd", "bd"], ["d"], { group: 32, pads: [1, 1, 1, 1] }, "depthwise"),
+      makeNode("Clip", ["d", "zero", "six"], ["rd"]),
+      makeNode("Conv", ["rd", "w2", "b2"], ["c2"], {}, "pointwise"),
+      makeNode("Add", ["c2", "r1"], ["a"]),
+      makeNode("Relu", ["a"], ["ra"]),
+      makeNode("MaxPool", ["ra"], ["p"], { kernel_shape: [2, 2], strides: [2, 2] }),
+      makeNode("GlobalAveragePool", ["p"], ["g"]),
+      makeNode("Flatten", ["g"], ["f"]),
+      makeNode("Gemm", ["f", "wf", "bf"], ["y"], { transB: 1 }, "classify"),
+    ],
+    weights: {
+      w1: noise([32, 3, 3, 3], 0.3),
+      b1: noise([32], 0.1),
+      // one filter a hundred times the others: a single scale would erase these
+      wd: float32(
+        [32, 1, 3, 3],
+        toFloat32(noise([32, 1, 3, 3], 0.3)).map((w, i) => (i < 9 ? 100 * w : w)),
+      ),
+      bd: noise([32], 0.1),
+      w2: noise([32, 32, 1, 1], 0.2),
+      b2: noise([32], 0.1),
+      wf: noise([10, 32], 0.3),
+      bf: noise([10]),
+      zero: float32([], [0]),
+      six: float32([], [6]),
+    },
+  });
+}
+
+const samples: Tensors[] = Array.from({ length: 24 }, () => ({ x: noise([1, 3, 12, 12]) }));
+
+function dataset(feeds: readonly Tensors[] = samples): Dataset {
+  return {
+    name: "noise",
+    splits: ["train"],
+    size: () => feeds.length,
+    async *batches({ limit, skip = 0 }) {
+      for (const inputs of feeds.slice(skip, skip + (limit ?? feeds.length))) yield { inputs, size: 1 };
+    },
+  };
+}
+
+interface Result {
+  readonly graph: Graph;
+  readonly skips: ReadonlyMap<string, string>;
+  readonly log: readonly string[];
+}
+
+async function quantize(graph: Graph, settings: Record<string, unknown> = {}, feeds = samples): Promise<Result> {
+  const skips = new Map<string, string>();
+  const log: string[] = [];
+  const context = contextOf(dataset(feeds), skips, log);
+  return { graph: await quantizeStatic({ samples: 16, ...settings }).apply(graph, context), skips, log };
+}
+
+function contextOf(data: Dataset, skips = new Map<string, string>(), log: string[] = []): Context {
+  return {
+    runtime: engine,
+    data,
+    random: random(1),
+    log: (message) => log.push(message),
+    progress: () => {},
+    skip: (node, reason) => skips.set(node, reason),
+    signal: new AbortController().signal,
+  };
+}
+
+async function outputs(graph: Graph, feeds = samples): Promise<Float32Array[]> {
+  const session = await engine.open(graph);
+  const results: Float32Array[] = [];
+  for (const feed of feeds) results.push(toFloat32(Object.values(await session.run(feed))[0]!));
+  await session.release();
+  return results;
+}
+
+/** Decibels. */
+async function ratio(graph: Graph, changed: Graph, feeds = samples): Promise<number> {
+  const [a, b] = [await outputs(graph, feeds), await outputs(changed, feeds)];
+  let signal = 0;
+  let error = 0;
+  a.forEach((y, i) => {
+    y.forEach((v, k) => {
+      signal += v * v;
+      error += (v - b[i]![k]!) ** 2;
+    });
+  });
+  return 10 * Math.log10(signal / error);
+}
+
+async function kernels(graph: Graph, feed = samples[0]!): Promise<Record<string, number>> {
+  const session = await engine.open(graph, { profile: true });
+  await session.run(feed);
+  const counts: Record<string, number> = {};
+  for (const { op } of await session.profile()) counts[op] = (counts[op] ?? 0) + 1;
+  await session.release();
+  return counts;
+}
+
+const named = (graph: Graph, name: string): Node => graph.nodes.find((node) => node.name === name)!;
+
+describe("a residual network", () => {
+  const graph = classifier();
+
+  test("runs on integer kernels, and nothing but its ends is converted", async () => {
+    const { graph: quantized, skips } = await quantize(graph, { target: "size" });
+    expect(skips.size).toBe(0);
+    const found = await kernels(quantized);
+    expect(found).toMatchObject({ QLinearConv: 3, QLinearAdd: 1, QLinearGlobalAveragePool: 1, QGemm: 1 });
+    expect(found.QuantizeLinear).toBe(1);
+    expect(found.Conv).toBeUndefined();
+    expect(found.Relu).toBeUndefined();
+    expect(await ratio(graph, quantized)).toBeGreaterThan(28);
+  });
+
+  test("keeps its signature and the original, and gives the same bytes for the same seed", async () => {
+    const before = encodeOnnx(graph);
+    const first = await quantize(graph);
+    const second = await quantize(graph);
+    expect(encodeOnnx(first.graph)).toEqual(encodeOnnx(second.graph));
+    expect(encodeOnnx(graph)).toEqual(before);
+    expect(first.graph.inputs).toEqual(graph.inputs);
+    expect(first.graph.outputs).toEqual(graph.outputs);
+  });
+
+  test.each([
+    ["int8", {}],
+    ["uint8", { weightType: "uint8", symmetricWeights: false }],
+    ["uint16", {}],
+    ["int16", { symmetricActivations: true }],
+    ["int8", { symmetricActivations: true, perChannel: false, depthwise: "float" }],
+  ])("%s activations with %o", async (activationType, more) => {
+    const { graph: quantized } = await quantize(graph, { activationType, target: "size", ...more });
+    expect(await ratio(graph, quantized)).toBeGreaterThan(25);
+  });
+
+  test("QOperator form computes what the QDQ form does", async () => {
+    const settings = { target: "size", method: "min-max", equalize: false };
+    const { graph: qdq } = await quantize(graph, settings);
+    const { graph: qoperator } = await quantize(graph, { ...settings, format: "qoperator" });
+    const ops = qoperator.nodes.map(({ op }) => op);
+    expect(ops.filter((op) => op === "QLinearConv")).toHaveLength(3);
+    expect(ops).toEqual(expect.arrayContaining(["QLinearAdd", "QGemm", "QLinearGlobalAveragePool"]));
+    expect(ops).not.toContain("Conv");
+    expect(await ratio(qdq, qoperator)).toBeGreaterThan(30);
+  });
+
+  test("one scale for a depthwise weight collapses, so without channel scales it stays float by default", async () => {
+    const settings = { perChannel: false, target: "size", protect: false, equalize: false };
+    const { skips, graph: kept } = await quantize(graph, settings);
+    expect(skips.get("depthwise")).toBe("depthwise convolutions stay float");
+    const { graph: forced } = await quantize(graph, { ...settings, depthwise: "quantize" });
+    expect(await ratio(graph, kept)).toBeGreaterThan((await ratio(graph, forced)) + 3);
+  });
+
+  test("portable weights have 7 bits", async () => {
+    const { graph: quantized } = await quantize(graph, { portable: true, target: "size" });
+    for (const [name, weight] of quantized.weights) {
+      if (weight.dtype !== "int8" || weight.shape.length < 2) continue;
+      expect(Math.max(...toNumbers(weight).map(Math.abs)), name).toBe(64);
+    }
+    expect(await ratio(graph, quantized)).toBeGreaterThan(25);
+  });
+
+  test("an excluded convolution between integer ones stays float in the runtime too", async () => {
+    const { graph: quantized, skips } = await quantize(graph, { exclude: ["depthwise"], target: "size" });
+    expect(skips.get("depthwise")).toBe("excluded");
+    expect(await kernels(quantized)).toMatchObject({ QLinearConv: 2, Conv: 1 });
+  });
+
+  test("layer sensitivity ranks every layer", async () => {
+    const found = await layerSensitivity(graph, options.parse({ samples: 8, target: "size" }), contextOf(dataset()));
+    expect(found.map(({ node }) => node.name).sort()).toEqual(["classify", "depthwise", "first", "pointwise"]);
+    expect(found.every(({ quality }, i) => i === 0 || quality >= found[i - 1]!.quality)).toBe(true);
+  });
+});
+
+describe("what stays float", () => {
+  test("a detector's boxes and scores are not forced under one scale", async () => {
+    const graph = network({
+      nodes: [
+        makeNode("Conv", ["x", "wb"], ["boxes"], {}, "boxes"),
+        makeNode("Conv", ["x", "ws"], ["scores"], {}, "scores"),
+        makeNode("Concat", ["boxes", "scores"], ["y"], { axis: 1 }),
+      ],
+      weights: { wb: noise([16, 3, 3, 3], 100), ws: noise([16, 3, 3, 3], 0.01) },
+    });
+    const { graph: quantized } = await quantize(graph, { target: "size" });
+    const feed = samples[0]!;
+    const [a, b] = [(await outputs(graph, [feed]))[0]!, (await outputs(quantized, [feed]))[0]!];
+    const half = a.length / 2;
+    const error = (from: number): number => {
+      let largest = 0;
+      let reach = 0;
+      for (let i = from; i < from + half; i++) {
+        largest = Math.max(largest, Math.abs(a[i]! - b[i]!));
+        reach = Math.max(reach, Math.abs(a[i]!));
+      }
+      return largest / reach;
+    };
+    expect(error(half)).toBeLessThan(0.1);
+    expect(error(0)).toBeLessThan(0.1);
+  });
+
+  test("infinite masks, normalization and softmax", async () => {
+    const graph = network({
+      nodes: [
+        makeNode("Flatten", ["x"], ["f"], { axis: 2 }),
+        makeNode("MatMul", ["f", "w"], ["m"], {}, "project"),
+        makeNode("Add", ["m", "mask"], ["s"]),
+        makeNode("Softmax", ["s"], ["p"], { axis: -1 }),
+        makeNode("MatMul", ["p", "w2"], ["v"], {}, "mix"),
+        makeNode("MatMul", ["v", "vt"], ["y"], {}, "product"),
+        makeNode("Transpose", ["v"], ["vt"], { perm: [1, 0] }),
+      ],
+      weights: {
+        w: noise([144, 16], 0.1),
+        mask: float32([16], [...new Array(12).fill(0), ...new Array(4).fill(Number.NEGATIVE_INFINITY)]),
+        w2: noise([16, 16]),
+      },
+    });
+    const reordered = { ...graph, nodes: [...graph.nodes.slice(0, 5), graph.nodes[6]!, graph.nodes[5]!] };
+    const { graph: quantized, skips } = await quantize(reordered, { target: "size" });
+    expect(skips.get("product")).toBe("both of its operands are activations");
+    expect(named(quantized, "project").inputs.every((name) => name.endsWith("dequantized"))).toBe(true);
+    expect(quantized.nodes.find(({ op }) => op === "Softmax")!.inputs).toEqual(["s"]);
+    expect(await ratio(reordered, quantized)).toBeGreaterThan(25);
+  });
+
+  test("weights that a caller may override, computed weights, and recurrent layers, each with its reason", async () => {
+    const graph = makeGraph({
+      ...network({
+        nodes: [
+          makeNode("Conv", ["x", "w"], ["c"], {}, "overridable"),
+          makeNode("Mul", ["w2", "x"], ["scaled"]),
+          makeNode("ReduceMean", ["scaled"], ["one"], { keepdims: 1 }),
+          makeNode("Expand", ["one", "shape"], ["made"]),
+          makeNode("Conv", ["c", "made"], ["y"], {}, "computed"),
+        ],
+        weights: { w: noise([8, 3, 3, 3]), w2: noise([1, 3, 1, 1]), shape: int64([4, 8, 1, 1]) },
+      }),
+      inputs: [
+        { name: "x", type: { kind: "tensor", dtype: "float32", shape: [1, 3, 12, 12] } },
+        { name: "w", type: { kind: "tensor", dtype: "float32", shape: [8, 3, 3, 3] } },
+      ],
+    });
+    const { graph: same, skips } = await quantize(graph, { simplify: false });
+    expect(same).toBe(graph);
+    expect(skips.get("overridable")).toMatch(/graph input that a caller may override/);
+    expect(skips.get("computed")).toMatch(/is computed/);
+  });
+});
+
+test("a nearly dead channel with a large bias does not overflow int32", async () => {
+  const w = toFloat32(noise([16, 3, 3, 3], 0.3)).map((v, i) => (i < 27 ? v * 1e-9 : v));
+  const graph = network({
+    nodes: [makeNode("Conv", ["x", "w", "b"], ["c"], {}), makeNode("Relu", ["c"], ["y"])],
+    weights: { w: float32([16, 3, 3, 3], w), b: float32([16], [5, ...new Array(15).fill(0.1)]) },
+  });
+  const { graph: quantized } = await quantize(graph, { target: "size" });
+  const [y] = await outputs(quantized, [samples[0]!]);
+  expect(y!.slice(0, 100).every((v) => Math.abs(v - 5) < 0.1)).toBe(true);
+});
+
+test("a weight shared by two layers is stored once", async () => {
+  const graph = network({
+    nodes: [
+      makeNode("Conv", ["x", "w"], ["c"], { pads: [1, 1, 1, 1] }, "a"),
+      makeNode("Relu", ["c"], ["r"]),
+      makeNode("Conv", ["r", "w"], ["y"], { pads: [1, 1, 1, 1] }, "b"),
+    ],
+    weights: { w: noise([3, 3, 3, 3], 0.3) },
+  });
+  const { graph: quantized } = await quantize(graph, { target: "size", biasCorrection: false });
+  expect([...quantized.weights.values()].filter(({ dtype }) => dtype === "int8")).toHaveLength(2); // values, zero points
+  expect(quantized.weights.has("w")).toBe(false);
+});
+
+test("constants beside activations are quantized with them", async () => {
+  const graph = network({
+    nodes: [
+      makeNode("Conv", ["x", "w1"], ["c"], {}),
+      makeNode("Mul", ["c", "gain"], ["m"]),
+      makeNode("Conv", ["m", "w2"], ["y"], {}),
+    ],
+    weights: { w1: noise([8, 3, 3, 3]), w2: noise([8, 8, 3, 3]), gain: noise([1, 8, 1, 1]) },
+  });
+  const { graph: quantized } = await quantize(graph, { target: "size", simplify: false });
+  expect(await kernels(quantized)).toMatchObject({ QLinearConv: 2, QLinearMul: 1 });
+  expect(await ratio(graph, quantized)).toBeGreaterThan(25);
+});
+
+test("NaN data is refused by name, and few samples are remarked on", async () => {
+  const bad = [{ x: float32([1, 3, 12, 12], new Float32Array(432).fill(Number.NaN)) }];
+  await expect(quantize(classifier(), {}, bad)).rejects.toThrow("'x' is NaN on sample 1");
+  const { log } = await quantize(classifier(), { samples: 3 });
+  expect(log[0]).toMatch(/only 3 samples/);
+});
+
+test("small convolutions between float values are not worth converting for, unless size counts", async () => {
+  const graph = network({
+    nodes: [
+      makeNode("Tanh", ["x"], ["t"]),
+      makeNode("Conv", ["t", "w"], ["c"], {}, "small"),
+      makeNode("Tanh", ["c"], ["y"]),
+    ],
+    weights: { w: noise([3, 3, 1, 1]) },
+  });
+  const { graph: same, skips } = await quantize(graph);
+  expect(same).toBe(graph);
+  expect(skips.get("small")).toMatch(/would cost more/);
+  const { graph: quantized } = await quantize(graph, { target: "size" });
+  expect(await kernels(quantized)).toMatchObject({ QLinearConv: 1 });
+});
