@@ -95,7 +95,7 @@ interface Block {
  *   (asymmetric); ternary takes d = mean|x| (Ma et al. 2024), binary is exact with d / 2 = mean|x| (Rastegari et al. 2016).
  * - search: among steps between the one that covers the range and the one that is best for a normal distribution, both
  *   signs (symmetric) or both neighbouring zero points (asymmetric), the one of least squared error after the
- *   least-squares refit d = sum(m q x) / sum(m q^2), repeated until codes settle.
+ *   least-squares refit d = sum(m q x) / sum(m q^2), repeated until codes settle; then codes are balanced, see below.
  * - hqq: least sum |x - d (q - z)|^0.7 by half-quadratic splitting (Badri and Shaji 2023), in units of the step so that
  *   the magnitude of the weights does not matter, for the zero point and then the step; the best iterate is kept.
  */
@@ -129,6 +129,9 @@ export function blockFitter(grid: Grid, block: number, importance?: Float32Array
       const step = grid.halfScales ? fromHalfBits(toHalfBits(b.best[0]!)) : Math.fround(b.best[0]!);
       b.best[0] = step === 0 ? 1 : step;
       encode(b, codes);
+      if (grid.method === "search" && width !== "binary") {
+        for (let from = 0; from < count; from += segment) balance(b, codes, from, Math.min(count, from + segment));
+      }
       return true;
     },
   };
@@ -175,6 +178,44 @@ function encode({ x, n, best, levels, width }: Block, codes: Uint8Array): void {
   for (let i = 0; i < n; i++) {
     const t = x[i]! * half + zero;
     codes[i] = Math.abs(t) - Math.abs(t - top) + top + magic - magic;
+  }
+}
+
+/** Elements whose errors are balanced among themselves: neighbours, however long the block. */
+const segment = 32;
+
+/**
+ * Weight of the squared sum of a segment's errors beside the sum of their squares. Output SQNR in dB at 0 / 0.1 / 0.3, 4
+ * bits in blocks of 32: keyword transformer 18.1 / 18.8 / 19.2, a language model of 260 K parameters 20.7 / 20.6 / 20.4,
+ * multilayer perceptron on MNIST 24.7 / 27.0 / 27.7.
+ */
+const sumWeight = 0.1;
+
+/**
+ * Moves codes to the other neighbour, nearest ties first, while that lowers sum(m e^2) + sumWeight (sum e)^2: inputs of
+ * one segment tend to share a sign (after ReLU) or a mean, so that the sum of the errors counts for more than its part.
+ */
+function balance({ x, m, best, levels }: Block, codes: Uint8Array, from: number, to: number): void {
+  const inverse = 1 / best[0]!;
+  const zero = best[1]!;
+  const top = levels - 1;
+  let sum = 0;
+  for (let i = from; i < to; i++) sum += x[i]! * inverse + zero - codes[i]!;
+  for (let moves = 0; moves < segment; moves++) {
+    const up = sum > 0 ? 1 : -1;
+    let least = sumWeight * (2 * Math.abs(sum) - 1);
+    let chosen = -1;
+    for (let i = from; i < to; i++) {
+      const code = codes[i]! + up;
+      const cost = (1 - 2 * up * (x[i]! * inverse + zero - codes[i]!)) * (m ? m[i]! : 1);
+      if (cost < least && code >= 0 && code <= top) {
+        least = cost;
+        chosen = i;
+      }
+    }
+    if (chosen < 0) return;
+    codes[chosen]! += up;
+    sum -= up;
   }
 }
 
