@@ -3,19 +3,15 @@ import { links } from "../graph/walk.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { dtypes, packedBytes } from "../tensor/dtype.ts";
 import { toFloat32 } from "../tensor/tensor.ts";
-import { addSums, divergenceOf } from "./evaluate.ts";
+import { addSums, type Closeness, closenessOf } from "./closeness.ts";
 import { exposed, intermediates, observeTypes } from "./observe.ts";
 
 /** How far one value inside a model has moved from the original's. */
-export interface LayerDivergence {
+export interface LayerDivergence extends Closeness {
   /** Label and operator of the node that makes the value in the original. */
   readonly node: string;
   readonly op: string;
   readonly value: string;
-  /** Signal to noise over all feeds, decibels, within ±200. */
-  readonly sqnr: number;
-  readonly cosine: number;
-  readonly maxError: number;
 }
 
 /** What {@link measureDivergence} finds: plain JSON. */
@@ -79,7 +75,7 @@ export async function measureDivergence(
   const { producer } = links(original);
   const layers = names.flatMap((value): LayerDivergence[] => {
     const [node, sum] = [producer.get(value)!, sums.get(value)];
-    return sum ? [{ node: nodeLabel(node), op: opKey(node), value, ...divergenceOf(sum) }] : [];
+    return sum ? [{ node: nodeLabel(node), op: opKey(node), value, ...closenessOf(sum) }] : [];
   });
   const firstBad = layers.find(({ sqnr }) => !(sqnr >= threshold))?.node;
   const largestDrop = steepest(original, layers);

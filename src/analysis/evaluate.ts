@@ -5,11 +5,11 @@ import { fail, PareError } from "../errors.ts";
 import { type Graph, opKey } from "../graph/graph.ts";
 import { links } from "../graph/walk.ts";
 import { defaultMetrics, type Judged, type Metric, type Row } from "../metrics/index.ts";
-import { decibels } from "../metrics/reference.ts";
 import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
 import { dtypes, packedBytes } from "../tensor/dtype.ts";
 import { type Tensor, tensor, toFloat32 } from "../tensor/tensor.ts";
-import { bootstrapInterval, type Interval, mcnemar, type PairedTest, pairedBootstrap, wilson } from "./compare.ts";
+import { addSums, type Closeness, closenessOf, type Sums } from "./closeness.ts";
+import { changeOf, type ResamplingOptions, type ScoreChange, type ScoreResult, scoreOf } from "./scores.ts";
 
 /** A model to evaluate, and how to call it in results. */
 export interface NamedModel {
@@ -17,42 +17,9 @@ export interface NamedModel {
   readonly graph: Graph;
 }
 
-/** A metric of a model on some data. */
-export interface ScoreResult {
-  readonly metric: string;
-  /** Shares are in 0..1. */
-  readonly value: number;
-  /** 95 % confidence: Wilson's for shares of samples, bootstrap otherwise. */
-  readonly interval?: Interval;
-  readonly better: "higher" | "lower";
-  readonly unit?: string;
-  readonly samples: number;
-}
-
-/** How a metric differs between the first model and another, on the same samples. */
-export interface ScoreChange {
-  readonly metric: string;
-  readonly before: number;
-  readonly after: number;
-  /** after - before. */
-  readonly difference: number;
-  /** 95 % confidence interval of the difference, paired. */
-  readonly interval?: Interval;
-  /** Two-sided p-value: exact McNemar for shares of samples, paired bootstrap otherwise. */
-  readonly p?: number;
-  readonly test?: PairedTest["test"];
-  readonly better: "higher" | "lower";
-  readonly unit?: string;
-}
-
 /** How far an output is from the first model's, over all samples. */
-export interface OutputDivergence {
+export interface OutputDivergence extends Closeness {
   readonly output: string;
-  /** 10 log10(Σ r² / Σ (y - r)²), decibels, within ±200. */
-  readonly sqnr: number;
-  /** Σ y r / √(Σ y² Σ r²). */
-  readonly cosine: number;
-  readonly maxError: number;
 }
 
 /** One model's results. */
@@ -78,18 +45,15 @@ export interface Evaluation {
 }
 
 /** Choices for {@link evaluate}. */
-export interface EvaluateOptions {
+export interface EvaluateOptions extends ResamplingOptions {
   /** The first one leads; chosen by {@link defaultMetrics} if absent. */
   readonly metrics?: readonly Metric[];
   /** Samples a run; 32, or what the models' inputs fix, if absent. */
   readonly batch?: number;
   /** "test" or "val" where there is one, else the default split, if absent. */
   readonly split?: string;
+  /** At most this many samples, drawn at random by the seed: a split may be sorted by class. */
   readonly limit?: number;
-  /** Of the bootstrap; 0 if absent. */
-  readonly seed?: number;
-  /** Leaves out intervals and tests that take resampling. */
-  readonly quick?: boolean;
   readonly signal?: AbortSignal;
   readonly progress?: (done: number, total: number, what: string) => void;
 }
@@ -175,8 +139,8 @@ async function collect(
   let metrics = options.metrics;
   let rows: Row[][][] = [];
   let samples = 0;
-  const { limit } = options;
-  for await (const batch of dataset.batches({ batch: size, split, ...(limit !== undefined && { limit }) })) {
+  const { limit, seed = 0 } = options;
+  for await (const batch of dataset.batches({ batch: size, split, ...(limit !== undefined && { limit, seed }) })) {
     options.signal?.throwIfAborted();
     metrics ??= defaultMetrics(models[0]!.graph.outputs, batch.labels);
     if (samples === 0) rows = models.map(() => metrics!.map(() => []));
@@ -192,7 +156,7 @@ async function collect(
         ...(probabilities[m] !== undefined && { probabilities: probabilities[m] }),
       };
       for (const [k, metric] of metrics.entries()) {
-        if (metric.needs !== "reference" || reference) for (const row of metric.rows(judged)) rows[m]![k]!.push(row);
+        if (canJudge(metric, judged)) for (const row of metric.rows(judged)) rows[m]![k]!.push(row);
       }
       if (reference) addDivergence(divergences[m]!, outputs, reference);
       else reference = outputs;
@@ -202,6 +166,11 @@ async function collect(
   }
   if (samples === 0) fail(dataset.name, "gave no samples");
   return { metrics: metrics!, rows, divergences, samples };
+}
+
+function canJudge({ needs }: Metric, { labels, reference }: Judged): boolean {
+  if (needs === "reference") return reference !== undefined;
+  return needs !== "labels or reference" || labels !== undefined || reference !== undefined;
 }
 
 /** Runs a batch; a short one is filled up by repeating its last sample where the model's batch axis is fixed. */
@@ -242,15 +211,6 @@ export function givesProbabilities(graph: Graph): boolean | undefined {
   return ["Gemm", "MatMul", "Add", "LogSoftmax"].includes(opKey(node)) ? false : undefined;
 }
 
-/** Running sums of an output against the reference. */
-interface Sums {
-  signal: number;
-  noise: number;
-  dot: number;
-  square: number;
-  maxError: number;
-}
-
 function addDivergence(sums: Map<string, Sums>, outputs: Tensors, reference: Tensors): void {
   for (const [name, output] of Object.entries(outputs)) {
     const expected = reference[name];
@@ -258,31 +218,6 @@ function addDivergence(sums: Map<string, Sums>, outputs: Tensors, reference: Ten
     if (dtypes[expected.dtype].kind !== "float") continue;
     sums.set(name, addSums(sums.get(name), toFloat32(output), toFloat32(expected)));
   }
-}
-
-/** Adds values against reference values to running sums. */
-export function addSums(known: Sums | undefined, y: Float32Array, reference: Float32Array): Sums {
-  const sums = known ?? { signal: 0, noise: 0, dot: 0, square: 0, maxError: 0 };
-  for (let i = 0; i < y.length; i++) {
-    const [value, r] = [y[i]!, reference[i]!];
-    const error = Math.abs(value - r);
-    // equal infinities (masks) are no error
-    if (value === r) {
-      if (!Number.isFinite(value)) continue;
-    } else if (!(error <= sums.maxError)) sums.maxError = error;
-    sums.signal += r * r;
-    sums.noise += error * error;
-    sums.dot += value * r;
-    sums.square += value * value;
-  }
-  return sums;
-}
-
-/** What running sums say. */
-export function divergenceOf({ signal, noise, dot, square, maxError }: Sums): Omit<OutputDivergence, "output"> {
-  const norm = Math.sqrt(signal * square);
-  const cosine = norm === 0 ? (signal === square ? 1 : 0) : dot / norm;
-  return { sqnr: decibels(signal, noise), cosine: Number.isNaN(cosine) ? 0 : cosine, maxError };
 }
 
 function summarize(model: NamedModel, m: number, collected: Collected, options: EvaluateOptions): ModelEvaluation {
@@ -296,62 +231,8 @@ function summarize(model: NamedModel, m: number, collected: Collected, options: 
       m === 0
         ? []
         : used
-            .filter(({ metric }) => metric.needs !== "reference")
+            .filter(({ k }) => rows[0]![k]!.length > 0)
             .map(({ metric, k }) => changeOf(metric, rows[0]![k]!, own[k]!, options)),
-    outputs: [...divergences[m]!].map(([output, sums]) => ({ output, ...divergenceOf(sums) })),
+    outputs: [...divergences[m]!].map(([output, sums]) => ({ output, ...closenessOf(sums) })),
   };
-}
-
-/** A metric's value from its rows, with its interval. */
-export function scoreOf(
-  metric: Metric,
-  rows: readonly Row[],
-  { seed = 0, quick = false }: Pick<EvaluateOptions, "seed" | "quick"> = {},
-): ScoreResult {
-  const interval = metric.proportion
-    ? wilson(hits(rows), rows.length)
-    : quick
-      ? undefined
-      : bootstrapOf(metric, rows, seed);
-  return {
-    metric: metric.name,
-    value: metric.value(rows),
-    ...(interval && { interval }),
-    better: metric.better,
-    ...(metric.unit !== undefined && { unit: metric.unit }),
-    samples: rows.length,
-  };
-}
-
-const bootstrapOf = (metric: Metric, rows: readonly Row[], seed: number) => bootstrapInterval(rows, metric.value, seed);
-
-const hits = (rows: readonly Row[]): number => rows.reduce((sum, [hit]) => sum + hit!, 0);
-
-/** How a metric changes between two models' rows on the same samples, with its paired test. */
-export function changeOf(
-  metric: Metric,
-  before: readonly Row[],
-  after: readonly Row[],
-  { seed = 0, quick = false }: Pick<EvaluateOptions, "seed" | "quick"> = {},
-): ScoreChange {
-  const [first, second] = [metric.value(before), metric.value(after)];
-  const test = metric.proportion
-    ? mcnemar(count(before, after), count(after, before), before.length)
-    : quick
-      ? undefined
-      : pairedBootstrap(before, after, metric.value, seed);
-  return {
-    metric: metric.name,
-    before: first,
-    after: second,
-    difference: second - first,
-    ...(test && { interval: test.interval, p: test.p, test: test.test }),
-    better: metric.better,
-    ...(metric.unit !== undefined && { unit: metric.unit }),
-  };
-}
-
-/** Samples that `right` gets right and `wrong` does not. */
-function count(right: readonly Row[], wrong: readonly Row[]): number {
-  return right.filter((row, i) => row[0] === 1 && wrong[i]![0] === 0).length;
 }

@@ -1,13 +1,22 @@
 export * from "./calibrate.ts";
+export type { Closeness } from "./closeness.ts";
 export * from "./compare.ts";
 export * from "./cost.ts";
 export * from "./divergence.ts";
 export * from "./duplicates.ts";
 export * from "./energy.ts";
-export { type EvaluateOptions, type Evaluation, evaluate, type ModelEvaluation, type NamedModel } from "./evaluate.ts";
+export {
+  type EvaluateOptions,
+  type Evaluation,
+  evaluate,
+  type ModelEvaluation,
+  type NamedModel,
+  type OutputDivergence,
+} from "./evaluate.ts";
 export * from "./inspect.ts";
 export * from "./latency.ts";
 export * from "./layers.ts";
 export * from "./observe.ts";
 export * from "./ranges.ts";
+export * from "./scores.ts";
 export * from "./size.ts";

@@ -32,7 +32,7 @@ export interface Metric {
   readonly better: "higher" | "lower";
   /** "%" for shares, which are kept in 0..1; "dB", ... */
   readonly unit?: string;
-  readonly needs: "labels" | "truth" | "reference";
+  readonly needs: "labels" | "truth" | "reference" | "labels or reference";
   /** Each row is [0] or [1] and the value is their mean: intervals are Wilson's, the paired test McNemar's. */
   readonly proportion?: boolean;
   /** @throws PareError where outputs and labels do not fit the metric */

@@ -134,7 +134,7 @@ export const psnr: Metric = {
   summary: "peak signal to noise of images against the target (or the original's output), in dB",
   better: "higher",
   unit: "dB",
-  needs: "reference",
+  needs: "labels or reference",
   rows(judged) {
     const { name, output } = mainOutput(judged.outputs);
     const target = judged.labels?.size === output.size ? { [name]: judged.labels } : judged.reference;
