@@ -1,7 +1,7 @@
 import { fail } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
-import { addToHistogram, type Histogram, makeHistogram } from "../tensor/histogram.ts";
+import { addToHistogram, type Histogram, makeHistogram, mergeHistogram } from "../tensor/histogram.ts";
 import { split } from "../tensor/statistics.ts";
 import { type Tensor, toFloat32 } from "../tensor/tensor.ts";
 import { observeValues } from "./observe.ts";
@@ -14,6 +14,8 @@ export interface ChannelObservation {
   readonly mean: Float64Array;
   /** Largest magnitude in each channel. */
   readonly absMax: Float64Array;
+  /** Elements of a channel. */
+  readonly count: number;
 }
 
 /** What {@link calibrate} found out about one tensor. */
@@ -22,6 +24,8 @@ export interface CalibratedTensor extends Observation {
   readonly channels?: ChannelObservation;
   /** Present instead of usable figures: an element was infinite, as attention masks are. */
   readonly infinite: boolean;
+  /** Samples it was seen on. */
+  readonly samples: number;
 }
 
 /** What calibration found out. */
@@ -149,6 +153,43 @@ function observeChannels(state: Running, shape: readonly number[], axis: number,
   state.channels.count += outer * inner;
 }
 
+/** What calibration on the samples of both would have found; `growth` is that of the first. */
+export function mergeCalibrations(a: Calibration, b: Calibration): Calibration {
+  const tensors = new Map(a.tensors);
+  for (const [name, second] of b.tensors) {
+    const first = a.tensors.get(name);
+    tensors.set(name, first ? mergeTensors(first, second) : second);
+  }
+  return { ...a, tensors, samples: a.samples + b.samples };
+}
+
+function mergeTensors(a: CalibratedTensor, b: CalibratedTensor): CalibratedTensor {
+  const histogram = { ...a.histogram, counts: a.histogram.counts.slice() };
+  mergeHistogram(histogram, b.histogram);
+  const samples = a.samples + b.samples;
+  const share = a.samples / Math.max(1, samples);
+  const [x, y] = [a.channels, b.channels];
+  const channels = x && y && mergeChannels(x, y);
+  return {
+    histogram,
+    samples,
+    infinite: a.infinite || b.infinite,
+    meanMin: share * a.meanMin + (1 - share) * b.meanMin,
+    meanMax: share * a.meanMax + (1 - share) * b.meanMax,
+    ...(channels && { channels }),
+  };
+}
+
+function mergeChannels(a: ChannelObservation, b: ChannelObservation): ChannelObservation {
+  const count = a.count + b.count;
+  return {
+    axis: a.axis,
+    count,
+    mean: a.mean.map((m, c) => (m * a.count + b.mean[c]! * b.count) / count),
+    absMax: a.absMax.map((m, c) => Math.max(m, b.absMax[c]!)),
+  };
+}
+
 function extent({ min, max }: Histogram): number {
   return Math.max(max, 0) - Math.min(min, 0);
 }
@@ -159,10 +200,16 @@ function finish(state: Running): CalibratedTensor {
   return {
     histogram,
     infinite,
+    samples,
     meanMin: state.sumMin / count,
     meanMax: state.sumMax / count,
     ...(channels && {
-      channels: { axis: channels.axis, mean: channels.sum.map((s) => s / channels.count), absMax: channels.absMax },
+      channels: {
+        axis: channels.axis,
+        mean: channels.sum.map((s) => s / channels.count),
+        absMax: channels.absMax,
+        count: channels.count,
+      },
     }),
   };
 }

@@ -32,8 +32,9 @@ export async function reference(graph: Graph, runtime: Runtime, feeds: readonly 
 const ceiling = 100;
 
 /**
- * Signal-to-noise ratio of a changed model's outputs, in decibels: 10 log10(sum y^2 / sum (y - y')^2) over all feeds, the
- * mean over the floating-point outputs. Higher is better; -Infinity where an output is not finite.
+ * Signal-to-noise ratio of a changed model's outputs, in decibels: the noise sum (y - y')^2 / sum y^2 of each
+ * floating-point output over all feeds, averaged over the outputs, so that the worst one counts most. Higher is better;
+ * -Infinity where an output is not finite.
  *
  * @throws PareError where the runtime refuses the model
  */
@@ -66,7 +67,7 @@ export async function signalToNoise(graph: Graph, runtime: Runtime, wanted: Refe
   for (const [name, s] of signal) {
     const n = noise.get(name)!;
     if (!Number.isFinite(n)) return Number.NEGATIVE_INFINITY;
-    sum += n === 0 ? ceiling : Math.min(ceiling, 10 * Math.log10(Math.max(s, 1e-30) / n));
+    sum += n / Math.max(s, 1e-30);
   }
-  return signal.size > 0 ? sum / signal.size : ceiling;
+  return sum > 0 ? Math.min(ceiling, 10 * Math.log10(signal.size / sum)) : ceiling;
 }

@@ -22,7 +22,7 @@ export interface RangeOptions {
 }
 
 /** Ways to choose a tensor's range from what was observed. */
-export const rangeMethods = ["min-max", "average", "percentile", "mse", "entropy"] as const;
+export const rangeMethods = ["min-max", "percentile", "mse", "average", "entropy"] as const;
 
 /** One of {@link rangeMethods}. */
 export type RangeMethod = (typeof rangeMethods)[number];

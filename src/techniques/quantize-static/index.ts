@@ -4,7 +4,8 @@ import { simplify } from "../simplify/index.ts";
 import { type Context, technique } from "../technique.ts";
 import { type Options, options } from "./options.ts";
 import { kindOf, neverInteger, obstacle, weightOf } from "./rules.ts";
-import { search } from "./search.ts";
+import { divideSamples } from "./samples.ts";
+import { mostTrials, search } from "./search.ts";
 import { type Setup, setUp } from "./setup.ts";
 
 /**
@@ -24,16 +25,17 @@ export const quantizeStatic = technique({
       : (neverInteger(node) ?? "it does not multiply with a weight"),
   async apply(input, options, context) {
     const graph = await prepared(input, options, context);
-    const setup = await setUp(graph, options, context);
+    const samples = await divideSamples(graph, options.samples, mostTrials, context);
+    const setup = await setUp(graph, samples, options, context);
     if (setup.plan.compute.size === 0) {
       for (const [node, reason] of setup.plan.left) context.skip(nodeLabel(node), reason);
       return input;
     }
     adviseOnSamples(setup);
-    const best = await search(setup);
+    const best = await search(setup, samples);
     for (const [node, reason] of best.plan.left) context.skip(nodeLabel(node), reason);
     const means = [`ranges by ${best.method}`];
-    if (best.setup !== setup) means.push("equalized channels");
+    if (best.setup.graph !== graph) means.push("equalized channels");
     if (best.corrected) means.push("corrected biases");
     context.log(`${means.join(", ")}: outputs at ${best.quality.toFixed(1)} dB signal to noise`);
     return best.graph;

@@ -1,3 +1,4 @@
+import { mergeCalibrations } from "../../analysis/calibrate.ts";
 import { type Reference, reference, signalToNoise } from "../../analysis/output-error.ts";
 import { type RangeMethod, rangeMethods } from "../../analysis/ranges.ts";
 import { loudest } from "../../analysis/sensitivity.ts";
@@ -7,7 +8,8 @@ import type { Context } from "../technique.ts";
 import { equalize } from "./equalize.ts";
 import type { Options } from "./options.ts";
 import { macs, type Plan } from "./plan.ts";
-import { restrict, type Setup, sampleFeeds, setUp, write } from "./setup.ts";
+import { divideSamples, type Samples } from "./samples.ts";
+import { observe, restrict, type Setup, setUp, write } from "./setup.ts";
 
 /** A way to quantize, with the signal-to-noise ratio of its outputs in decibels. */
 export interface Candidate {
@@ -29,20 +31,22 @@ const loudShare = 0.2;
 const mostProtected = 0.1;
 /** A change must gain this many decibels to be kept. */
 const leastGain = 0.1;
+/** A method must gain this many decibels over a more generous one: what it clips may matter on data not seen. */
+const clippingGain = 0.5;
 
 /**
  * Tries what can help, each on its own, measures the outputs on samples not used for calibration where there are enough,
  * and keeps what helps: methods for ranges, bias correction, equalization, float for the layers that make most noise.
  */
-export async function search(first: Setup): Promise<Candidate> {
+export async function search(first: Setup, samples: Samples): Promise<Candidate> {
   const { options, context, graph } = first;
-  const wanted = await trialReference(first);
+  const wanted = await trialReference(first, samples);
   let best = await bestMethod(first, first.plan, wanted);
   if (best.corrected) best = better(best, await candidate(first, first.plan, best.method, false, wanted));
   if (options.equalize && best.quality < fineQuality) {
     const equalized = equalize(graph, first.plan, first.calibration);
     if (equalized) {
-      const setup = await setUp(equalized, options, context);
+      const setup = await setUp(equalized, samples, options, context);
       const same = better(best, await candidate(setup, setup.plan, best.method, best.corrected, wanted));
       if (same !== best) best = better(same, await bestMethod(setup, setup.plan, wanted));
     }
@@ -52,11 +56,22 @@ export async function search(first: Setup): Promise<Candidate> {
     if (!quieter) break;
     best = quieter;
   }
-  return best;
+  return samples.heldBack ? onAllSamples(best, samples) : best;
 }
 
-function better(a: Candidate, b: Candidate): Candidate {
-  return b.quality > a.quality + leastGain ? b : a;
+/** The same with ranges and means of the samples held back as well. */
+async function onAllSamples(best: Candidate, samples: Samples): Promise<Candidate> {
+  const held = await observe(best.setup, streamOf(samples.trial));
+  const setup = { ...best.setup, calibration: mergeCalibrations(best.setup.calibration, held) };
+  return { ...best, setup, graph: write(setup, best.plan, best.method, best.corrected) };
+}
+
+async function* streamOf(feeds: readonly Tensors[]): AsyncGenerator<Tensors> {
+  yield* feeds;
+}
+
+function better(a: Candidate, b: Candidate, gain = leastGain): Candidate {
+  return b.quality > a.quality + gain ? b : a;
 }
 
 async function candidate(
@@ -76,7 +91,9 @@ async function bestMethod(setup: Setup, plan: Plan, wanted: Reference): Promise<
   const { method, biasCorrection } = setup.options;
   const [first, ...others] = method === "auto" ? rangeMethods : [method];
   let best = await candidate(setup, plan, first!, biasCorrection, wanted);
-  for (const other of others) best = better(best, await candidate(setup, plan, other, biasCorrection, wanted));
+  for (const other of others) {
+    best = better(best, await candidate(setup, plan, other, biasCorrection, wanted), clippingGain);
+  }
   return best;
 }
 
@@ -108,24 +125,15 @@ async function protect(best: Candidate, wanted: Reference): Promise<Candidate | 
   return next.quality > best.quality + leastGain ? next : undefined;
 }
 
+/** Samples that candidates are compared on, at most. */
+export const mostTrials = 32;
 /** Multiplications that a trial may take; large models are tried on fewer samples. */
 const trialWork = 2 ** 34;
 
-async function trialReference({ graph, plan, types, options, context }: Setup): Promise<Reference> {
+async function trialReference({ graph, plan, types, context }: Setup, { trial }: Samples): Promise<Reference> {
   const work = [...plan.compute].reduce((sum, node) => sum + macs(node, types), 0);
-  const count = Math.max(4, Math.min(32, Math.floor(trialWork / work)));
-  const unseen = await take(sampleFeeds(graph, options, context, options.samples), count);
-  const feeds = unseen.length >= count / 2 ? unseen : await take(sampleFeeds(graph, options, context), count);
-  return reference(graph, context.runtime, feeds);
-}
-
-async function take(feeds: AsyncIterable<Tensors>, count: number): Promise<Tensors[]> {
-  const taken: Tensors[] = [];
-  for await (const feed of feeds) {
-    taken.push(feed);
-    if (taken.length === count) break;
-  }
-  return taken;
+  const count = Math.max(4, Math.floor(trialWork / Math.max(1, work)));
+  return reference(graph, context.runtime, trial.slice(0, count));
 }
 
 /**
@@ -138,8 +146,9 @@ export async function layerSensitivity(
   options: Options,
   context: Context,
 ): Promise<readonly { readonly node: Node; readonly quality: number }[]> {
-  const setup = await setUp(graph, options, context);
-  const wanted = await trialReference(setup);
+  const samples = await divideSamples(graph, options.samples, mostTrials, context);
+  const setup = await setUp(graph, samples, options, context);
+  const wanted = await trialReference(setup, samples);
   const method = options.method === "auto" ? "percentile" : options.method;
   const found: { node: Node; quality: number }[] = [];
   for (const node of setup.plan.compute) {

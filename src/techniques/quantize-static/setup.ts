@@ -12,6 +12,7 @@ import type { Options } from "./options.ts";
 import { makePlan, type Plan, type PlanOptions } from "./plan.ts";
 import { toQOperator } from "./qoperator.ts";
 import { kindOf } from "./rules.ts";
+import type { Samples } from "./samples.ts";
 
 /** A float graph with all that is needed to quantize any part of it. */
 export interface Setup {
@@ -32,23 +33,31 @@ const worth = 16;
  *
  * @throws PareError where there is no data, it is NaN, or the runtime refuses the model
  */
-export async function setUp(graph: Graph, options: Options, context: Context): Promise<Setup> {
-  const feeds = sampleFeeds(graph, options, context);
-  const types = await observeTypes(graph, context.runtime, await firstOf(feeds));
+export async function setUp(graph: Graph, samples: Samples, options: Options, context: Context): Promise<Setup> {
+  const types = await observeTypes(graph, context.runtime, await firstOf(samples.calibration));
   const planned = { ...planOptions(options), chosen: selector(options) };
-  let plan = makePlan(graph, types, planned);
-  const sources = [...new Set(plan.values.values())].filter((name) => !plan.fixed.has(name));
+  const plan = makePlan(graph, types, planned);
+  const calibration = await observe({ graph, types, plan, options, context }, samples.calibration);
+  const infinite = [...calibration.tensors].flatMap(([name, { infinite }]) => (infinite ? [name] : []));
+  if (infinite.length === 0) return { graph, types, plan, calibration, options, context };
+  const usable = makePlan(graph, types, { ...planned, blocked: new Set(infinite) });
+  return { graph, types, plan: usable, calibration, options, context };
+}
+
+/** Calibrates what a plan needs. */
+export async function observe(
+  { graph, types, plan, options, context }: Omit<Setup, "calibration">,
+  feeds: AsyncIterable<Tensors>,
+): Promise<Calibration> {
   const channels = options.biasCorrection || options.equalize ? inputMeans(graph, plan, types) : new Map();
+  const sources = [...plan.values.values()].filter((name) => !plan.fixed.has(name));
   const wanted = new Set([...sources, ...channels.keys()]);
   const names = [...graph.inputs.map(({ name }) => name), ...intermediates(graph)].filter((name) => wanted.has(name));
-  const calibration = await calibrate(graph, context.runtime, names, feeds, {
+  return calibrate(graph, context.runtime, names, feeds, {
     channels,
     signal: context.signal,
     progress: (done) => context.progress(done, options.samples, "samples"),
   });
-  const infinite = names.filter((name) => calibration.tensors.get(name)?.infinite);
-  if (infinite.length > 0) plan = makePlan(graph, types, { ...planned, blocked: new Set(infinite) });
-  return { graph, types, plan, calibration, options, context };
 }
 
 function planOptions(options: Options): Omit<PlanOptions, "chosen"> {
@@ -103,21 +112,6 @@ function rangesFor(setup: Setup, plan: Plan, method: RangeMethod): ReadonlyMap<s
 function chosen({ calibration }: Setup, name: string, method: RangeMethod, options: Options): Range {
   const { activationType: dtype, symmetricActivations: symmetric, percentile } = options;
   return chooseRange(calibration.tensors.get(name)!, method, { dtype, symmetric, percentile });
-}
-
-/** The samples as feeds, one a run, or as many as a fixed batch size asks for; `skip` leaves out the first ones. */
-export function sampleFeeds(graph: Graph, options: Options, context: Context, skip = 0): AsyncIterable<Tensors> {
-  const data = context.data ?? fail("quantize-static", "needs samples to find ranges on", "Give data");
-  const first = graph.inputs.find(({ type }) => type?.kind === "tensor" && (type.shape?.length ?? 0) > 0)?.type;
-  const fixed = first?.kind === "tensor" ? first.shape?.[0] : undefined;
-  const batch = typeof fixed === "number" && fixed > 0 ? fixed : 1;
-  const seed = context.random.fork("calibration").int(2 ** 31);
-  return {
-    async *[Symbol.asyncIterator]() {
-      const range = { batch, limit: options.samples * batch, skip: skip * batch, seed };
-      for await (const { inputs, size } of data.batches(range)) if (size === batch) yield inputs;
-    },
-  };
 }
 
 async function firstOf(feeds: AsyncIterable<Tensors>): Promise<Tensors> {

@@ -1,0 +1,76 @@
+import { beforeAll, expect, test } from "vitest";
+import { makeGraph, makeNode } from "../graph/graph.ts";
+import { runtime } from "../platform/node.ts";
+import type { Runtime, Tensors } from "../platform/runtime.ts";
+import { random } from "../random.ts";
+import { float32 } from "../tensor/tensor.ts";
+import { calibrate, mergeCalibrations } from "./calibrate.ts";
+
+let engine: Runtime;
+beforeAll(async () => {
+  engine = await runtime({ threads: 1 });
+});
+
+const graph = makeGraph({
+  nodes: [makeNode("Relu", ["x"], ["r"]), makeNode("Log", ["r"], ["l"])],
+  inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [2, 3] } }],
+  outputs: [{ name: "l", type: { kind: "tensor", dtype: "float32" } }],
+});
+const generator = random(9);
+const feeds: Tensors[] = Array.from({ length: 9 }, () => ({
+  x: float32(
+    [2, 3],
+    Float32Array.from({ length: 6 }, () => generator.normal()),
+  ),
+}));
+
+test("the order of the samples does not matter, nor does splitting them", async () => {
+  const options = { channels: new Map([["x", 1]]) };
+  const forward = await calibrate(graph, engine, ["x", "r"], feeds, options);
+  const backward = await calibrate(graph, engine, ["x", "r"], feeds.toReversed(), options);
+  const parts = mergeCalibrations(
+    await calibrate(graph, engine, ["x", "r"], feeds.slice(0, 4), options),
+    await calibrate(graph, engine, ["x", "r"], feeds.slice(4), options),
+  );
+  for (const other of [backward, parts]) {
+    expect(other.samples).toBe(9);
+    for (const name of ["x", "r"]) {
+      const [a, b] = [forward.tensors.get(name)!, other.tensors.get(name)!];
+      expect(b.histogram).toEqual(a.histogram);
+      expect(b.meanMin).toBeCloseTo(a.meanMin, 12);
+      expect(b.meanMax).toBeCloseTo(a.meanMax, 12);
+      expect(b.channels?.absMax).toEqual(a.channels?.absMax);
+      a.channels?.mean.forEach((m, c) => {
+        expect(b.channels!.mean[c]).toBeCloseTo(m, 12);
+      });
+    }
+  }
+});
+
+test("figures are those of the data", async () => {
+  const { tensors } = await calibrate(graph, engine, ["x"], feeds, { channels: new Map([["x", 1]]) });
+  const all = feeds.map(({ x }) => new Float32Array(x!.bytes().slice().buffer));
+  const x = tensors.get("x")!;
+  expect(x.histogram.max).toBe(Math.max(...all.flatMap((v) => [...v])));
+  expect(x.meanMax).toBeCloseTo(all.reduce((sum, v) => sum + Math.max(...v), 0) / 9, 10);
+  const second = all.flatMap((v) => [v[1]!, v[4]!]);
+  expect(x.channels!.mean[1]).toBeCloseTo(second.reduce((a, b) => a + b) / 18, 10);
+  expect(x.channels!.absMax[1]).toBe(Math.max(...second.map(Math.abs)));
+});
+
+test("growth tells whether ranges still widen", async () => {
+  const level = (k: number): Tensors => ({ x: float32([2, 3], new Float32Array(6).fill(k)) });
+  const steady = await calibrate(graph, engine, ["x"], [1, 1, 1, 1, 1, 1, 1, 1].map(level));
+  expect(steady.growth).toBe(0);
+  const widening = await calibrate(graph, engine, ["x"], [1, 2, 3, 4, 5, 6, 7, 8].map(level));
+  expect(widening.growth).toBeCloseTo(0.5, 10);
+});
+
+test("an infinite tensor is marked, NaN is refused by name and sample", async () => {
+  const { tensors } = await calibrate(graph, engine, ["r", "l"], [{ x: float32([2, 3], new Float32Array(6)) }]);
+  expect(tensors.get("l")!.infinite).toBe(true);
+  expect(tensors.get("r")!.infinite).toBe(false);
+  const bad = { x: float32([2, 3], [0, Number.NaN, 0, 0, 0, 0]) };
+  await expect(calibrate(graph, engine, ["x"], [feeds[0]!, bad])).rejects.toThrow("'x' is NaN on sample 2");
+  await expect(calibrate(graph, engine, ["x"], [])).rejects.toThrow(/no data/);
+});
