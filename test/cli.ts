@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 /** Where {@link build} puts the compiled files. */
 export const dist = join(root, "node_modules", ".cache", `pare-cli-${process.pid}`);
+const bin = join(dist, "bin.mjs");
 
 /** What a finished command left. */
 export interface Finished {
@@ -23,6 +24,7 @@ export function build(): void {
   execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json"), "--outDir", dist], {
     stdio: "inherit",
   });
+  writeFileSync(bin, 'import { main } from "./cli/main.js";\nawait main(process.argv.slice(2));\n');
 }
 
 /** Removes what {@link build} has made. */
@@ -32,8 +34,7 @@ export function removeBuild(): void {
 
 /** Starts `pare` with arguments in a folder. */
 export function start(args: readonly string[], cwd: string): ChildProcess {
-  const code = `import { main } from ${JSON.stringify(join(dist, "cli", "main.js"))}; await main(process.argv.slice(1));`;
-  return spawn(process.execPath, ["--input-type=module", "-e", code, "--", ...args], { cwd });
+  return spawn(process.execPath, [bin, ...args], { cwd });
 }
 
 /** Runs `pare` to its end. */
