@@ -4,13 +4,15 @@ import { intAttribute, type Node, nodeLabel } from "../../graph/graph.ts";
 import { convertOpset, withIrVersion } from "../../ops/convert.ts";
 import { hoistConstants } from "../hoist-constants.ts";
 import { storageForm } from "../quantize-weights/storage.ts";
-import { surveyWeights, type WeightSurvey, type WeightTarget } from "../quantize-weights/targets.ts";
+import { nodeVerdicts, surveyWeights, type WeightSurvey, type WeightTarget } from "../quantize-weights/targets.ts";
 import { selector } from "../selection.ts";
 import { type Context, technique } from "../technique.ts";
 import { integerConvolution } from "./convolutions.ts";
 import { type QuantizeDynamicOptions, quantizeDynamicOptions } from "./options.ts";
 import { type DynamicInput, dynamicInputs, integerProducts } from "./products.ts";
 import { type RecurrentNames, recurrentRefusal, recurrentWeight, replaceLstm } from "./recurrent.ts";
+
+const defaults = quantizeDynamicOptions.parse({});
 
 /**
  * Computes matrix products in 8-bit integers, weights rounded beforehand and activations when the model runs.
@@ -27,10 +29,17 @@ export const quantizeDynamic = technique({
   options: quantizeDynamicOptions,
   data: "unused",
   identity: { exclude: ["*"] },
+  applies: nodeVerdicts(
+    (graph) => survey(graph, defaults),
+    (target) => {
+      const decision = decide(target, defaults);
+      return typeof decision === "string" ? true : decision.reason;
+    },
+  ),
   async apply(graph, options, context) {
     const hoisted = hoistConstants(graph, Math.max(1, options.minElements));
     const { targets, skipped } = survey(hoisted, options);
-    for (const { label, reason } of skipped) context.skip(label, reason);
+    for (const { node, reason } of skipped) context.skip(nodeLabel(node), reason);
     const source = targets.length === 0 ? hoisted : withIrVersion(convertOpset(hoisted, 11), 4);
     const current = source === hoisted ? targets : survey(source, options).targets;
     const changes = await plan(current, options, context);

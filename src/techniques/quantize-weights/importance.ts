@@ -1,5 +1,5 @@
 import { observeValues } from "../../analysis/observe.ts";
-import type { Batch, Dataset } from "../../data/dataset.ts";
+import type { Dataset } from "../../data/dataset.ts";
 import { type Graph, intAttribute } from "../../graph/graph.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
@@ -40,7 +40,8 @@ export async function inputImportance(
       if (channels) accumulate(channels, value);
     }
   };
-  await observeValues(graph, context.runtime, known, feeds(context.data, samples), visit, { signal: context.signal });
+  const stream = feeds(graph, context.data, samples);
+  await observeValues(graph, context.runtime, known, stream, visit, { signal: context.signal });
   for (const { target, inputs } of activations) {
     const parts = inputs.map(({ name, axis }) => observed.get(`${axis} ${name}`)!);
     const combined = combine(parts, target.layout.shape[target.layout.axis]!);
@@ -91,6 +92,16 @@ function combine(parts: readonly Channels[], length: number): Float32Array | und
   return Float32Array.from({ length }, (_, k) => mean[Math.floor(k / taps)]! / total + 1e-3);
 }
 
-async function* feeds(data: Dataset, samples: number): AsyncGenerator<Tensors> {
-  for await (const { inputs } of data.batches({ batch: 8, limit: samples }) as AsyncIterable<Batch>) yield inputs;
+/** Samples one by one, or as many as a fixed batch size asks for; can be run through again. */
+function feeds(graph: Graph, data: Dataset, samples: number): AsyncIterable<Tensors> {
+  const first = graph.inputs.find(({ type }) => type?.kind === "tensor" && (type.shape?.length ?? 0) > 0)?.type;
+  const fixed = first?.kind === "tensor" ? first.shape?.[0] : undefined;
+  const batch = typeof fixed === "number" && fixed > 0 ? fixed : 1;
+  return {
+    async *[Symbol.asyncIterator]() {
+      for await (const { inputs, size } of data.batches({ batch, limit: samples * batch })) {
+        if (size === batch) yield inputs;
+      }
+    },
+  };
 }

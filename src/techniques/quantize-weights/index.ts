@@ -13,7 +13,7 @@ import { inputImportance } from "./importance.ts";
 import { kernelForm, kernelRefusal } from "./kernels.ts";
 import { type QuantizeWeightsOptions, quantizeWeightsOptions } from "./options.ts";
 import { storageForm } from "./storage.ts";
-import { surveyWeights, type WeightSurvey, type WeightTarget } from "./targets.ts";
+import { nodeVerdicts, surveyWeights, type WeightSurvey, type WeightTarget } from "./targets.ts";
 
 /** Form in which a weight is stored. */
 type Form = "kernels" | "dequantize" | "storage";
@@ -34,11 +34,15 @@ export const quantizeWeights = technique({
   options: quantizeWeightsOptions,
   data: "optional",
   identity: { exclude: ["*"] },
+  applies: nodeVerdicts(
+    (graph) => survey(graph, quantizeWeightsOptions.parse({})),
+    () => true,
+  ),
   async apply(graph, options, context) {
     checkOptions(options);
     const hoisted = hoistConstants(graph, Math.max(1, options.minElements));
     const { targets, skipped } = survey(hoisted, options);
-    for (const { label, reason } of skipped) context.skip(label, reason);
+    for (const { node, reason } of skipped) context.skip(nodeLabel(node), reason);
     const plans = planTargets(hoisted, targets, options, context);
     if (plans.length === 0) return graph;
     const raised = raisedVersion(hoisted, plans, options);

@@ -251,7 +251,7 @@ it("lets data weigh the input channels", async () => {
     splits: ["train"],
     size: () => 8,
     async *batches() {
-      yield { inputs, size: 8 };
+      for (let i = 0; i < 8; i++) yield { inputs: { x: float32([1, 64], loud.slice(64 * i, 64 * (i + 1))) }, size: 1 };
     },
   };
   const options = { bits: 3, minElements: 1 } as const;

@@ -32,7 +32,7 @@ export interface WeightTarget {
 /** What became of the constants of a graph: targets, and nodes left alone with the reason. */
 export interface WeightSurvey {
   readonly targets: readonly WeightTarget[];
-  readonly skipped: readonly { readonly label: string; readonly reason: string }[];
+  readonly skipped: readonly { readonly node: Node; readonly reason: string }[];
 }
 
 /** Which weights to take. */
@@ -47,22 +47,48 @@ export interface SurveyOptions {
  */
 export function surveyWeights(graph: Graph, options: SurveyOptions): WeightSurvey {
   const targets: WeightTarget[] = [];
-  const skipped: { label: string; reason: string }[] = [];
+  const skipped: { node: Node; reason: string }[] = [];
   const inner = innerReaders(graph);
   for (const [name, weight] of graph.weights) {
     const { uses, foreign } = usesOf(graph, name, weight);
     const chosen = uses.filter(({ node }) => options.select(node));
     if (chosen.length === 0) continue;
     const reason = refusal(graph, name, weight, uses, chosen, foreign, inner, options);
-    if (reason) for (const { node } of chosen) skipped.push({ label: nodeLabel(node), reason });
+    if (reason) for (const { node } of chosen) skipped.push({ node, reason });
     else targets.push({ name, weight, uses, layout: layoutOf(weight, uses) });
   }
   for (const node of graph.nodes) {
     if (options.select(node) && !takesConstant(graph, node)) {
-      skipped.push({ label: nodeLabel(node), reason: "none of its operands is a constant weight" });
+      skipped.push({ node, reason: "none of its operands is a constant weight" });
     }
   }
   return { targets, skipped };
+}
+
+/**
+ * A technique's answer to whether it applies to a node, from what it would do with a whole graph; asked once a graph.
+ *
+ * @param judge what becomes of a target: true, or why it is left alone
+ */
+export function nodeVerdicts(
+  survey: (graph: Graph) => WeightSurvey,
+  judge: (target: WeightTarget) => true | string,
+): (node: Node, graph: Graph) => true | string {
+  const known = new WeakMap<Graph, ReadonlyMap<Node, true | string>>();
+  return (node, graph) => {
+    let verdicts = known.get(graph);
+    if (!verdicts) {
+      const { targets, skipped } = survey(graph);
+      const found = new Map<Node, true | string>(skipped.map(({ node, reason }) => [node, reason]));
+      for (const target of targets) {
+        const verdict = judge(target);
+        for (const use of target.uses) if (found.get(use.node) !== true) found.set(use.node, verdict);
+      }
+      known.set(graph, found);
+      verdicts = found;
+    }
+    return verdicts.get(node) ?? `${node.op} has no weight of a product, a convolution, a recurrent layer or a lookup`;
+  };
 }
 
 function refusal(
