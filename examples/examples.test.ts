@@ -1,0 +1,33 @@
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { afterAll, expect, test } from "vitest";
+
+const folder = mkdtempSync(join(tmpdir(), "pare-examples-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+async function runExample(name: string): Promise<{ text: string; bytes: number }> {
+  const script = fileURLToPath(new URL(`${name}.ts`, import.meta.url));
+  const output = join(folder, `${name}.onnx`);
+  const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", script, output]);
+  return { text: stdout, bytes: statSync(output).size };
+}
+
+const original = statSync(fileURLToPath(new URL("digits/model.onnx", import.meta.url))).size;
+
+test("quantize", async () => {
+  const { text, bytes } = await runExample("quantize");
+  const [before, after] = [...text.matchAll(/top-1 ([\d.]+)/g)].map(([, value]) => Number(value));
+  expect(before).toBeGreaterThan(0.95);
+  expect(after).toBeGreaterThan(before! - 0.02);
+  expect(bytes).toBeLessThan(original / 3);
+}, 120_000);
+
+test("own-step", async () => {
+  const { text, bytes } = await runExample("own-step");
+  expect(text).toMatch(/^simplify: .*\nroundBiases: (\d+) -> \1 bytes\nquantize-weights: /);
+  expect(bytes).toBeLessThan(original / 2);
+}, 120_000);
