@@ -1,8 +1,9 @@
 import type { Calibration } from "../../analysis/calibrate.ts";
 import type { ObservedType } from "../../analysis/observe.ts";
 import type { Graph, Node } from "../../graph/graph.ts";
+import { toFloat32 } from "../../tensor/tensor.ts";
 import type { Plan } from "./plan.ts";
-import { weightOf } from "./rules.ts";
+import { type Weight, weightOf } from "./rules.ts";
 
 /** The tensors whose channel means bias correction needs: inputs of compute nodes, with their channel axis. */
 export function inputMeans(
@@ -24,18 +25,29 @@ export function inputMeans(
  * the bias (Nagel et al. 2019, section 4.2). Positions where a kernel reaches into the padding count as full.
  * Undefined where the input's means are not known.
  *
- * @param lost W - W', in the weight's layout
+ * @param rounded gives W' in the weight's layout; called at most once for a node and calibration
  */
 export function biasCorrection(
   node: Node,
   graph: Graph,
-  lost: Float32Array,
+  rounded: () => Float32Array,
   calibration: Calibration,
 ): Float64Array | undefined {
+  const known = shifts.get(calibration) ?? new Map<Node, Float64Array>();
+  shifts.set(calibration, known);
   const means = calibration.tensors.get(node.inputs[0]!)?.channels?.mean;
   const weight = weightOf(node, graph);
   if (!means || !weight) return undefined;
+  const shift = known.get(node) ?? meanLoss(node, weight, rounded(), means);
+  known.set(node, shift);
+  return shift;
+}
+
+const shifts = new WeakMap<Calibration, Map<Node, Float64Array>>();
+
+function meanLoss(node: Node, weight: Weight, rounded: Float32Array, means: Float64Array): Float64Array {
   const { shape } = weight.tensor;
+  const lost = toFloat32(weight.tensor).map((w, i) => w - rounded[i]!);
   if (node.op === "Conv") return ofConvolution(shape, lost, means);
   const [outStride, inStride, outs] = weight.axis === 0 ? [shape[1]!, 1, shape[0]!] : [1, shape[1]!, shape[1]!];
   const shift = new Float64Array(outs);

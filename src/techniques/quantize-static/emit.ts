@@ -1,23 +1,13 @@
 import type { Calibration } from "../../analysis/calibrate.ts";
 import type { Range } from "../../analysis/ranges.ts";
 import { type Draft, edit, renameReads } from "../../graph/edit.ts";
-import { floatAttribute, type Graph, makeNode, type Node } from "../../graph/graph.ts";
+import { type Graph, makeNode } from "../../graph/graph.ts";
 import { links } from "../../graph/walk.ts";
-import { affineParams, dequantize, quantizeWeight } from "../../tensor/affine.ts";
-import { float32, type Tensor, tensor, toFloat32 } from "../../tensor/tensor.ts";
-import { biasCorrection } from "./bias.ts";
+import { affineParams } from "../../tensor/affine.ts";
+import { float32, type Tensor, tensor } from "../../tensor/tensor.ts";
+import { constantsOf, type EmitOptions, withConstants, withWeights } from "./constants.ts";
 import { integerOnly, type Plan } from "./plan.ts";
-import { dataInputs, kindOf, weightOf } from "./rules.ts";
-
-/** Integer types and layouts. */
-export interface EmitOptions {
-  readonly activationType: "uint8" | "int8" | "uint16" | "int16";
-  readonly weightType: "int8" | "uint8";
-  readonly perChannel: boolean;
-  readonly symmetricActivations: boolean;
-  readonly symmetricWeights: boolean;
-  readonly reduceRange: boolean;
-}
+import { kindOf } from "./rules.ts";
 
 /** Names of a value's scale and zero point, and its scale. */
 interface Grid {
@@ -61,7 +51,7 @@ export function emit(
       real.set(name, before);
       rounded.set(name, after);
     }
-    const constants = new Constants(draft, options);
+    const constants = constantsOf(draft, options);
     for (const node of graph.nodes) {
       if (plan.absorbed.has(node)) {
         draft.replace(node);
@@ -75,7 +65,7 @@ export function emit(
       if (plan.integer.has(node)) {
         const grid = grids.get(plan.values.get(node.inputs[0]!) ?? "");
         changed = plan.compute.has(node)
-          ? withWeights(changed, node, graph, constants, grid!, calibration)
+          ? withWeights(changed, node, graph, constants, grid!.step, calibration)
           : withConstants(changed, node, graph, constants);
       }
       const made = changed.outputs.map((name) => {
@@ -149,144 +139,4 @@ const integerArrays = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array,
 
 function integerScalar(dtype: keyof typeof integerArrays, value: number): Tensor {
   return tensor(dtype, [], integerArrays[dtype].of(value));
-}
-
-interface IntegerWeight {
-  /** Its dequantized value. */
-  readonly name: string;
-  readonly scales: Float32Array;
-  /** The dequantized numbers. */
-  readonly rounded: () => Float32Array;
-}
-
-/** Integer forms of constants, each made once for all its readers. */
-class Constants {
-  readonly draft: Draft;
-  readonly options: EmitOptions;
-  readonly #made = new Map<string, IntegerWeight>();
-  readonly #activations = new Map<string, string>();
-
-  constructor(draft: Draft, options: EmitOptions) {
-    this.draft = draft;
-    this.options = options;
-  }
-
-  /**
-   * A weight's dequantized name and its scales. `floor` bounds the scales from below, so that a bias with scale
-   * s_x * s_w fits int32.
-   */
-  weight(name: string, t: Tensor, axis: number | null, floor?: (channel: number) => number): IntegerWeight {
-    const { weightType: dtype, perChannel, symmetricWeights: symmetric, reduceRange } = this.options;
-    const settings = { dtype, axis: perChannel ? axis : null, symmetric, reduceRange, name };
-    let quantized = quantizeWeight(t, settings);
-    const raised = quantized.scales.map((scale, c) => Math.max(scale, floor?.(c) ?? 0));
-    const isRaised = raised.some((scale, c) => scale !== quantized.scales[c]);
-    const key = `${name}:${settings.axis}:${isRaised ? raised.join() : ""}`;
-    const known = this.#made.get(key);
-    if (known) return known;
-    if (isRaised) quantized = quantizeWeight(t, { ...settings, scale: raised });
-    const inputs = [
-      this.draft.constant(`${name}_quantized`, quantized.values),
-      this.draft.constant(`${name}_scale`, quantized.scale),
-      this.draft.constant(`${name}_zero_point`, quantized.zeroPoint),
-    ];
-    const attributes = settings.axis === null ? {} : { axis: settings.axis };
-    const { values, scales, zeroPoints } = quantized;
-    const rounded = (): Float32Array => dequantize(values, scales, zeroPoints, settings.axis);
-    const made = { name: this.dequantized(name, inputs, attributes), scales, rounded };
-    this.#made.set(key, made);
-    return made;
-  }
-
-  /** A constant beside activations, on a grid of the activations' type. */
-  activation(name: string, t: Tensor): string {
-    const known = this.#activations.get(name);
-    if (known) return known;
-    const { activationType: dtype, symmetricActivations: symmetric } = this.options;
-    const quantized = quantizeWeight(t, { dtype, axis: null, symmetric, name });
-    const inputs = [
-      this.draft.constant(`${name}_quantized`, quantized.values),
-      this.draft.constant(`${name}_scale`, quantized.scale),
-      this.draft.constant(`${name}_zero_point`, quantized.zeroPoint),
-    ];
-    const made = this.dequantized(name, inputs, {});
-    this.#activations.set(name, made);
-    return made;
-  }
-
-  /** A bias as int32 with the scale of the accumulator, s_x * s_w, and zero point 0 (left out). */
-  bias(name: string, values: Float32Array, step: number, scales: Float32Array): string {
-    const products = scales.map((scale) => step * scale);
-    const integers = Int32Array.from(values, (b, c) => Math.round(b / products[products.length > 1 ? c : 0]!));
-    const inputs = [
-      this.draft.constant(`${name}_quantized`, tensor("int32", [values.length], integers)),
-      this.draft.constant(`${name}_scale`, float32(products.length > 1 ? [products.length] : [], products)),
-    ];
-    return this.dequantized(name, inputs, products.length > 1 ? { axis: 0 } : {});
-  }
-
-  private dequantized(name: string, inputs: readonly string[], attributes: Record<string, number>): string {
-    const output = this.draft.fresh(`${name}_dequantized`);
-    this.draft.add(makeNode("DequantizeLinear", inputs, [output], attributes));
-    return output;
-  }
-}
-
-/** Largest |b / (s_x s_w)| allowed: int32 with room for the products added to the bias. */
-const biasLimit = 2 ** 30;
-
-function withWeights(
-  node: Node,
-  original: Node,
-  graph: Graph,
-  constants: Constants,
-  grid: Grid,
-  calibration?: Calibration,
-): Node {
-  const weight = weightOf(original, graph);
-  if (!weight) return node; // product of two activations
-  const alpha = original.op === "Gemm" ? floatAttribute(original, "alpha", 1) : 1;
-  const bias = biasOf(original, graph);
-  const floorOf = (b: number): number => Math.abs(b) / (grid.step * Math.abs(alpha) * biasLimit);
-  const perChannel = constants.options.perChannel && weight.axis !== null;
-  const largest = bias?.reduce((m, b) => Math.max(m, Math.abs(b)), 0) ?? 0;
-  const { name, scales, rounded } = constants.weight(weight.name, weight.tensor, weight.axis, (c) =>
-    floorOf(perChannel ? (bias?.[c] ?? 0) : largest),
-  );
-  let corrected = bias;
-  if (calibration) {
-    const after = rounded();
-    const lost = toFloat32(weight.tensor).map((w, i) => w - after[i]!);
-    const shift = biasCorrection(original, graph, lost, calibration);
-    if (shift) corrected = Float32Array.from(shift, (s, c) => (bias?.[c] ?? 0) + alpha * s);
-  }
-  const inputs = [...node.inputs];
-  inputs[1] = name;
-  if (corrected)
-    inputs[2] = constants.bias(
-      original.inputs[2] || `${original.outputs[0]}_bias`,
-      corrected,
-      grid.step * alpha,
-      scales,
-    );
-  if (floatAttribute(original, "beta", 1) === 1) return { ...node, inputs };
-  return { ...node, inputs, attributes: { ...node.attributes, beta: { type: "float", value: 1 } } };
-}
-
-/** A node's bias, a Gemm's times its beta. */
-function biasOf(node: Node, graph: Graph): Float32Array | undefined {
-  const name = node.inputs[2];
-  if (!name) return undefined;
-  const values = toFloat32(graph.weights.get(name)!);
-  const beta = node.op === "Gemm" ? floatAttribute(node, "beta", 1) : 1;
-  return beta === 1 ? values : values.map((b) => b * beta);
-}
-
-function withConstants(node: Node, original: Node, graph: Graph, constants: Constants): Node {
-  const data = new Set(dataInputs(original).filter((name) => graph.weights.has(name)));
-  if (data.size === 0) return node;
-  const inputs = node.inputs.map((name) =>
-    data.has(name) ? constants.activation(name, graph.weights.get(name)!) : name,
-  );
-  return { ...node, inputs };
 }
