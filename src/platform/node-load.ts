@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync, realpathSync, type Stats, statSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, realpathSync, type Stats, statSync } from "node:fs";
 import { dirname, isAbsolute, relative, resolve } from "node:path";
 import { fail, messageOf } from "../errors.ts";
 import { readOnnx } from "../formats/onnx/index.ts";
@@ -18,6 +18,9 @@ const opened = new WeakMap<ByteSource, Stats>();
 /** Sources that were opened as external data of a model. */
 export const externalSources = new WeakSet<ByteSource>();
 
+// without O_NONBLOCK (absent on Windows), opening a named pipe would wait for a writer
+const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
+
 /**
  * A file as a source of bytes. It stays open, so a file replaced meanwhile is still read as it was, until the source
  * is garbage.
@@ -27,7 +30,7 @@ export const externalSources = new WeakSet<ByteSource>();
 export function fileSource(path: string): ByteSource {
   let fd: number;
   try {
-    fd = openSync(path, "r");
+    fd = openSync(path, openFlags);
   } catch (error) {
     return fail(path, `can't be opened (${messageOf(error)})`, "Check the path", error);
   }
