@@ -1,8 +1,10 @@
 export type { StepCache } from "./cache.ts";
 export * from "./compress.ts";
+export { type Judge, type JudgeOptions, makeJudge, type Verdict } from "./judge.ts";
 export type * from "./ledger.ts";
 export { bindPlan, type Plan, plansFor } from "./plans.ts";
 export { presets } from "./presets.ts";
 export * from "./recipe.ts";
 export * from "./run.ts";
+export { type Parts, type SplitOptions, splitData } from "./split.ts";
 export * from "./target.ts";
