@@ -108,6 +108,6 @@ function largestMagnitude(batch: Batch, who: string): number {
 export * from "./dataset.ts";
 export * from "./files.ts";
 export * from "./preprocess.ts";
-export { evaluationSplit } from "./samples.ts";
+export { datasetOf, evaluationSplit, type Samples } from "./samples.ts";
 export * from "./sidecar.ts";
 export type { DatasetKind, DatasetOptions } from "./source.ts";
