@@ -3,7 +3,7 @@ import { mapBodies, typesOf } from "../../analysis/bodies.ts";
 import type { InferredType } from "../../analysis/infer.ts";
 import { fail, messageOf, PareError } from "../../errors.ts";
 import { withoutDefaultInputs } from "../../graph/defaults.ts";
-import { type Graph, type Node, nodeLabel, opKey, subgraphsOf } from "../../graph/graph.ts";
+import { type Graph, type Node, nodeLabel, opKey, stringAttribute, subgraphsOf } from "../../graph/graph.ts";
 import { reads } from "../../graph/walk.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import type { DType } from "../../tensor/dtype.ts";
@@ -95,7 +95,7 @@ function checkOpset(graph: Graph, to: FloatType): void {
   }
 }
 
-/** Converts, and leaves out nodes that the runtime names in refusing the result, until it takes it. */
+/** Converts, and leaves out what the runtime blames in refusing the result, until it takes it. */
 async function untilAccepted(
   graph: Graph,
   given: Options,
@@ -107,18 +107,27 @@ async function untilAccepted(
   for (;;) {
     const settings: Settings = { given, from, observed, context, refused, skips: new Map() };
     const result = await converted(graph, settings, given.io === "convert");
-    const problem = await refusal(result, context);
+    const problem = result === graph ? undefined : await refusal(result, context);
     if (problem === undefined) {
       for (const [label, reason] of settings.skips) context.skip(label, reason);
       return result;
     }
-    const named = graph.nodes.filter(({ name }) => name !== "" && !refused.has(name) && problem.includes(name));
-    const longest = named.toSorted((a, b) => b.name.length - a.name.length)[0];
-    if (!longest && given.to === "bfloat16") return "refused";
-    if (!longest) fail("convert-float", problem, "Try `storage: true`, which every runtime reads");
-    refused.set(longest.name, "the runtime has no kernel for it");
     if (given.to === "bfloat16") return "refused";
+    const culprit = culpritOf(graph, problem);
+    if (culprit === undefined || refused.has(culprit)) {
+      fail("convert-float", problem, "Try `storage: true`, which every runtime reads");
+    }
+    refused.set(culprit, `${context.runtime.provider} has no ${given.to} kernel for it`);
   }
+}
+
+/** The node, or else the operator, that the runtime's message blames. */
+function culpritOf(graph: Graph, problem: string): string | undefined {
+  const [longest] = graph.nodes
+    .map(({ name }) => name)
+    .filter((name) => name !== "" && problem.includes(name))
+    .toSorted((a, b) => b.length - a.length);
+  return longest ?? /implementation for (\w+)\(/.exec(problem)?.[1];
 }
 
 async function refusal(graph: Graph, { runtime }: Context): Promise<string | undefined> {
@@ -136,7 +145,7 @@ interface Settings {
   readonly from: ReadonlySet<DType>;
   readonly observed: ReadonlyMap<string, number>;
   readonly context: Context;
-  /** Nodes, by name, that must stay as they are, with the reason. */
+  /** Nodes, by name or operator, that must stay as they are, with the reason. */
   readonly refused: ReadonlyMap<string, string>;
   readonly skips: Map<string, string>;
 }
@@ -187,7 +196,10 @@ function reasonAgainst(
   types: ReadonlyMap<string, InferredType>,
   { given, from, observed, refused }: Settings,
 ): string | undefined {
-  if (refused.has(node.name)) return refused.get(node.name);
+  const turnedDown = refused.get(node.name) ?? refused.get(node.op);
+  if (turnedDown !== undefined) return turnedDown;
+  const untyped = [...node.inputs, ...node.outputs].find((name) => name !== "" && !types.has(name));
+  if (untyped !== undefined) return `the type of '${untyped}' is unknown`;
   if (subgraphsOf(node).length > 0) return "control flow keeps the types at its border";
   if (given.to === "float32") return node.op === "Constant" || node.domain === "" ? undefined : formOf(graph, node);
   const known = formOf(graph, node);
@@ -221,6 +233,7 @@ function weightReason(
 function formOf(graph: Graph, node: Node): string | undefined {
   const since = node.domain === "" ? halfOperators.get(node.op) : undefined;
   if (since === undefined) return `operator '${opKey(node)}' has no float16 form`;
+  if (stringAttribute(node, "reduction", "none") !== "none") return "its reduction has no float16 kernel";
   if ((graph.opsets[""] ?? 0) < since) return `operator '${node.op}' takes float16 from operator set ${since} on`;
   return undefined;
 }
