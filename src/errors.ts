@@ -29,12 +29,16 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+// comparing names costs the product of their lengths, and files may hold names of any length
+const longestName = 200;
+
 /**
  * A sentence "Did you mean 'a' or 'b'?" naming the candidates nearest to an unknown name, or "" if none is near.
  * Nearness is the Levenshtein distance, at most a third of the name's length, or containing the name; at most three,
  * and none much farther than the nearest.
  */
 export function didYouMean(name: string, candidates: Iterable<string>): string {
+  if (name.length > longestName) return "";
   const limit = Math.max(2, Math.floor(name.length / 3));
   const near = [...candidates]
     .map((candidate) => ({ candidate, distance: editDistance(name.toLowerCase(), candidate.toLowerCase(), limit) }))

@@ -126,10 +126,19 @@ function readGraph(proto: GraphProto, reader: Reader): Subgraph {
   };
 }
 
-/** Nodes as they stand in the file where each follows what it reads; sorted otherwise. */
+/**
+ * Nodes as they stand in the file where each follows what it reads; sorted otherwise. Left alone where two nodes make the
+ * same value: no order is right then, and validation tells it.
+ */
 function ordered(nodes: readonly Node[]): readonly Node[] {
   const makers = new Map<string, number>();
-  for (const [i, { outputs }] of nodes.entries()) for (const name of outputs) makers.set(name, i);
+  for (const [i, { outputs }] of nodes.entries()) {
+    for (const name of outputs) {
+      if (name === "") continue;
+      if (makers.has(name)) return nodes;
+      makers.set(name, i);
+    }
+  }
   const inOrder = nodes.every((node, i) => [...reads(node)].every((name) => (makers.get(name) ?? -1) < i));
   return inOrder ? nodes : topological(nodes);
 }
