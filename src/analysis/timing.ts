@@ -55,12 +55,13 @@ export async function timeNodes(
     const times = new Map<Node, number>();
     const added = new Map<string, number>();
     let total = 0;
-    for (const { node: name, op, ms } of await session.profile()) {
+    for (const { node: name, op, ...kernel } of await session.profile()) {
       if (name.includes(nested)) continue;
       const node = origin(name, op);
-      total += ms / runs;
-      if (node) times.set(node, (times.get(node) ?? 0) + ms / runs);
-      else added.set(op, (added.get(op) ?? 0) + ms / runs);
+      const ms = kernel.runs === runs ? kernel.median : kernel.ms / runs;
+      total += ms;
+      if (node) times.set(node, (times.get(node) ?? 0) + ms);
+      else added.set(op, (added.get(op) ?? 0) + ms);
     }
     return { nodes: times, added, total, wall: walls.toSorted((a, b) => a - b)[runs >> 1]!, runs };
   } finally {

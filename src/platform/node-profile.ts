@@ -38,9 +38,15 @@ interface TraceEvent {
 
 const kernelSuffix = "_kernel_time";
 
-/** Sums the kernel events of a trace (Chrome's trace event format, one event a line). */
+interface Kernel extends Pick<KernelTime, "node" | "op" | "provider"> {
+  /** Milliseconds, run by run. */
+  readonly times: number[];
+  outputBytes: number;
+}
+
+/** Gathers the kernel events of a trace (Chrome's trace event format, one event a line). */
 async function kernelTimes(lines: AsyncIterable<string>): Promise<KernelTime[]> {
-  const found = new Map<string, { -readonly [key in keyof KernelTime]: KernelTime[key] }>();
+  const found = new Map<string, Kernel>();
   for await (const line of lines) {
     if (!line.includes(kernelSuffix)) continue;
     const event = JSON.parse(line.slice(line.indexOf("{"), line.lastIndexOf("}") + 1)) as TraceEvent;
@@ -48,11 +54,15 @@ async function kernelTimes(lines: AsyncIterable<string>): Promise<KernelTime[]> 
     const { op_name: op = "", provider = "", node_index: index = "", output_size: outputSize } = event.args;
     const node = event.name.slice(0, -kernelSuffix.length);
     const key = `${index} ${op} ${node}`;
-    const time = found.get(key) ?? { node, op, provider, ms: 0, runs: 0, outputBytes: 0 };
-    time.ms += event.dur / 1000;
-    time.runs++;
-    time.outputBytes = Number(outputSize ?? 0);
-    found.set(key, time);
+    const kernel = found.get(key) ?? { node, op, provider, times: [], outputBytes: 0 };
+    kernel.times.push(event.dur / 1000);
+    kernel.outputBytes = Number(outputSize ?? 0);
+    found.set(key, kernel);
   }
-  return [...found.values()];
+  return [...found.values()].map(({ times, ...kernel }) => ({
+    ...kernel,
+    ms: times.reduce((a, b) => a + b, 0),
+    median: times.toSorted((a, b) => a - b)[times.length >> 1]!,
+    runs: times.length,
+  }));
 }

@@ -145,6 +145,8 @@ describe("runtime", () => {
     await session.release();
     const product = kernels.find(({ op }) => op === "MatMul")!;
     expect(product).toMatchObject({ provider: "CPUExecutionProvider", runs: 3, outputBytes: 5 * 64 * 4 });
+    expect(product!.median).toBeGreaterThan(0);
+    expect(product!.median).toBeLessThan(product!.ms);
     expect(product.ms).toBeGreaterThan(0);
     expect(readdirSync(temporary)).toEqual([]);
   });

@@ -27,6 +27,8 @@ export interface KernelTime {
   readonly provider: string;
   /** Milliseconds over all runs. */
   readonly ms: number;
+  /** Milliseconds of the median run, which a machine that was busy for a moment does not move. */
+  readonly median: number;
   /** How often the kernel ran: once a run of the session, more in the body of a loop. */
   readonly runs: number;
   /** Bytes of its outputs, the last time it ran. */
