@@ -59,6 +59,7 @@ tbody th { font-weight: 600; }
 tbody tr:last-child > * { border-bottom: 0; }
 thead code { color: var(--ink); }
 .number { text-align: right; white-space: nowrap; } .number small { white-space: normal; }
+.command span { display: inline-block; max-width: 100%; }
 small b { color: var(--ink); font-weight: 600; }
 .why { display: block; min-width: 16em; color: var(--muted); font-size: 0.875rem; }
 .outcome { white-space: nowrap; } .outcome.chosen { color: var(--good); font-weight: 600; } .outcome.over-budget, .outcome.failed { color: var(--bad); }

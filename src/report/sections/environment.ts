@@ -7,7 +7,11 @@ import { name, number, type Section } from "./parts.ts";
 export function environment(report: Report): Section {
   const { machine, data, verdict, tool } = report;
   const facts: readonly (readonly [title: string, content: Content])[] = [
-    ["Command", report.command && html`<code class="command">${report.command}</code>`],
+    [
+      "Command",
+      report.command &&
+        html`<code class="command">${report.command.split(" ").map((word) => html`<span>${word}</span> `)}</code>`,
+    ],
     ["Tool", `${tool.name} ${tool.version}`],
     ["Created", report.created],
     [
@@ -71,7 +75,7 @@ export function methods(report: Report): Section {
     [
       some(({ layers }) => layers.some(({ ms }) => ms !== undefined)),
       "Time per layer",
-      "From the runtime's own profile of its kernels, fused ones counted for the layer that leads them.",
+      "The median over runs of the runtime's own profile of its kernels, fused ones counted for the layer that leads them.",
     ],
     [
       some(({ peakMemory }) => peakMemory),

@@ -32,9 +32,17 @@ export const latency: SectionMaker = ({ models, comparisons }, canvas) => {
     id: "latency",
     title: "Latency",
     link: "Latency",
-    body: html`${figure(latencyChart(canvas, timed), caption)}${slower.length > 0 && html`<h3>Kernels that became slower</h3>${table("Kernels that became slower", columns, slower)}`}`,
+    body: html`${figure(latencyChart(canvas, timed), caption)}${timed.some(isBusy) && html`<p>${busyNote}</p>`}${slower.length > 0 && html`<h3>Kernels that became slower</h3>${table("Kernels that became slower", columns, slower)}`}`,
   };
 };
+
+const busyNote =
+  "The runs differ a lot: the machine was busy with something else. The ratio of the models holds, since they took turns; the times themselves do not.";
+
+/** Whether the times scatter more than a quiet machine lets them. */
+function isBusy({ median, quartiles }: LatencyRow): boolean {
+  return quartiles[1] > 1.5 * median;
+}
 
 /** What the dots are, and how many of them lie beyond the picture. */
 function runsText(rows: readonly LatencyRow[]): string {
