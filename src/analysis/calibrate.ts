@@ -124,7 +124,7 @@ function observe(state: Running, name: string, value: Tensor, axis: number | und
     state.infinite = true;
     return;
   }
-  addToHistogram(state.histogram, data, name);
+  addToHistogram(state.histogram, data, name, { min, max });
   state.sumMin += min;
   state.sumMax += max;
   state.samples++;

@@ -43,24 +43,17 @@ export function makeHistogram(bins = 2048): Histogram {
  * Counts numbers into a histogram.
  *
  * @param name what the numbers are, for the error
+ * @param extremes smallest and largest of them, where known
  * @throws PareError where one is NaN or infinite
  */
-export function addToHistogram(h: Histogram, values: Float32Array, name = "histogram"): void {
-  let min = h.min;
-  let max = h.max;
-  let check = 0; // stays 0 unless a value is NaN or infinite
-  for (let i = 0; i < values.length; i++) {
-    const x = values[i]!;
-    if (x < min) min = x;
-    if (x > max) max = x;
-    check += 0 * x;
-  }
-  if (check !== 0) {
-    const at = values.findIndex((x) => !Number.isFinite(x));
-    fail(name, `element ${at} is ${values[at]}`, "Check the model and what it is fed");
-  }
+export function addToHistogram(
+  h: Histogram,
+  values: Float32Array,
+  name = "histogram",
+  extremes = extremesOf(values, name),
+): void {
   if (values.length === 0) return;
-  cover(h, min, max);
+  cover(h, Math.min(h.min, extremes.min), Math.max(h.max, extremes.max));
   const { counts, first } = h;
   const perWidth = 2 ** -h.exponent;
   let zeros = 0;
@@ -71,6 +64,29 @@ export function addToHistogram(h: Histogram, values: Float32Array, name = "histo
   }
   h.zeros += zeros;
   h.count += values.length;
+}
+
+/**
+ * Smallest and largest of some numbers; Infinity and -Infinity of none.
+ *
+ * @param name what the numbers are, for the error
+ * @throws PareError where one is NaN or infinite
+ */
+export function extremesOf(values: Float32Array, name: string): { readonly min: number; readonly max: number } {
+  let min = Number.POSITIVE_INFINITY;
+  let max = Number.NEGATIVE_INFINITY;
+  let check = 0; // 0 * x is NaN exactly for NaN and infinite x, and NaN stays in the sum
+  for (let i = 0; i < values.length; i++) {
+    const x = values[i]!;
+    if (x < min) min = x;
+    if (x > max) max = x;
+    check += 0 * x;
+  }
+  if (check !== 0) {
+    const at = values.findIndex((x) => !Number.isFinite(x));
+    fail(name, `element ${at} is ${values[at]}`, "Check the model and what it is fed");
+  }
+  return { min, max };
 }
 
 /** Counts what `b` holds into `a`, as if `a` had seen all of it. */

@@ -7,9 +7,7 @@ import type { Runtime, Tensors } from "../../platform/runtime.ts";
 import { random } from "../../random.ts";
 import { float32, int64, type Tensor, toFloat32, toNumbers } from "../../tensor/tensor.ts";
 import type { Context } from "../technique.ts";
-import { quantizeStatic } from "./index.ts";
-import { options } from "./options.ts";
-import { layerSensitivity } from "./search.ts";
+import { quantizeStatic, staticSensitivity } from "./index.ts";
 
 let engine: Runtime;
 beforeAll(async () => {
@@ -211,8 +209,8 @@ describe("a residual network", () => {
   });
 
   test("layer sensitivity ranks every layer", async () => {
-    const found = await layerSensitivity(graph, options.parse({ samples: 8, target: "size" }), contextOf(dataset()));
-    expect(found.map(({ node }) => node.name).sort()).toEqual(["classify", "depthwise", "first", "pointwise"]);
+    const found = await staticSensitivity(graph, { samples: 8, target: "size" }, contextOf(dataset()));
+    expect(found.map(({ node }) => node).sort()).toEqual(["classify", "depthwise", "first", "pointwise"]);
     expect(found.every(({ quality }, i) => i === 0 || quality >= found[i - 1]!.quality)).toBe(true);
   });
 });

@@ -5,7 +5,7 @@ import { type Context, technique } from "../technique.ts";
 import { type Options, options } from "./options.ts";
 import { kindOf, neverInteger, obstacle, weightOf } from "./rules.ts";
 import { divideSamples } from "./samples.ts";
-import { mostTrials, search } from "./search.ts";
+import { layerSensitivity, mostTrials, search } from "./search.ts";
 import { type Setup, setUp } from "./setup.ts";
 
 /**
@@ -19,6 +19,7 @@ export const quantizeStatic = technique({
   summary: "Run convolutions and matrix products on 8-bit integers, with activation ranges found on sample data.",
   options,
   data: "required",
+  identity: { exclude: ["*"] },
   applies: (node, graph) =>
     kindOf(node, graph) === "compute"
       ? (obstacle(node, graph) ?? (weightOf(node, graph) ? true : "both of its operands are activations"))
@@ -41,6 +42,30 @@ export const quantizeStatic = technique({
     return best.graph;
   },
 });
+
+/** How a layer alone changes the outputs. */
+export interface LayerSensitivity {
+  /** The node's label; kept nodes have their names in the graph given. */
+  readonly node: string;
+  /** Signal-to-noise ratio of the outputs when only this layer is quantized, in decibels. */
+  readonly quality: number;
+}
+
+/**
+ * What quantizing each layer alone does to the outputs, worst first: what to `exclude` when the whole is too inexact.
+ *
+ * @param settings options of {@link quantizeStatic}
+ * @throws PareError where there is no data, or the runtime refuses the model
+ */
+export async function staticSensitivity(
+  graph: Graph,
+  settings: Parameters<typeof quantizeStatic>[0],
+  context: Context,
+): Promise<readonly LayerSensitivity[]> {
+  const bound = options.parse(settings ?? {});
+  const found = await layerSensitivity(await prepared(graph, bound, context), bound, context);
+  return found.map(({ node, quality }) => ({ node: nodeLabel(node), quality }));
+}
 
 /** First operator set with scales along an axis, and with 16-bit integers. */
 const perAxisOpset = 13;
