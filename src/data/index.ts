@@ -14,10 +14,10 @@ import { tokens } from "./tokens.ts";
 /** Every kind of dataset; the first that detects itself opens the source. */
 export const datasetKinds: readonly DatasetKind[] = [
   userModule,
+  tokens,
   idx,
   cifarBinary,
   cifarPython,
-  tokens,
   arrays,
   imageFolder,
   tabular,

@@ -288,6 +288,9 @@ test("tokens: windows and the tokens that follow, masks, text through a tokenize
   expect(toNumbers(batch!.labels!)).toEqual([301, 302, 303, 304, 305, 306]);
   expect(toNumbers(batch!.inputs.attention_mask!)).toEqual([1, 1, 1, 1, 1, 1]);
   expect(labels(await all(data, "val"))).toEqual([98, 99, 100]);
+  const rows = folder("rows", { "ids.npy": writeNpy(int64([1, 2, 3, 4, 5, 6], [3, 2])), "notes.txt": "three samples" });
+  expect((await open(`${rows}/ids.npy`, inputs.slice(0, 1))).size()).toBe(3);
+  expect((await open(rows, inputs.slice(0, 1))).size()).toBe(3);
   await expect(open(path, inputs, { window: 3 })).rejects.toThrow("no tokenizer");
   await expect(open(path, inputs, { window: 9, tokenize })).rejects.toThrow("has 8 tokens");
 });

@@ -15,28 +15,36 @@ const tokenName = /\.(bin|npy|txt)(\.gz|\.br)?$/i;
 export const tokens: DatasetKind = {
   name: "tokens",
   summary: "token files for language models: train.bin, val.bin (uint16), integer .npy, or .txt with a tokenizer",
-  detect: ({ entries, options }) => {
-    const type = options.inputs[0]?.type;
+  detect: async (source) => {
+    const type = source.options.inputs[0]?.type;
     const integers = type?.kind === "tensor" && (type.dtype === "int64" || type.dtype === "int32");
-    return integers && entries.some(({ kind, name }) => kind === "file" && tokenName.test(name));
+    if (!integers || source.entries.some(({ name }) => /\.npz$/i.test(name))) return false;
+    for (const file of tokenFiles(source)) if (await isRun(file)) return true;
+    return false;
   },
   async open(source) {
-    const files = filesNamed(source, tokenName);
+    const files = tokenFiles(source);
     const splits = new Map<string, Samples>();
     for (const file of files) {
-      const split = files.length === 1 ? "all" : splitOfName(file.name);
-      if (split !== undefined) splits.set(split, windows(source, await openIds(source, file), file.path));
-    }
-    if (splits.size === 0) {
-      fail(
-        source.path,
-        `holds ${files.length} token files, none named train, val or test`,
-        "Give the path of one of them",
-      );
+      const split = files.length === 1 ? "all" : splitOfName(file.name)!;
+      splits.set(split, windows(source, await openIds(source, file), file.path));
     }
     return datasetOf(source.path, sortSplits(splits));
   },
 };
+
+/** The token files of the source: the only one, or those named after a split. */
+function tokenFiles(source: DataSource): DataFile[] {
+  const files = filesNamed(source, tokenName);
+  return files.length === 1 ? files : files.filter((file) => splitOfName(file.name) !== undefined);
+}
+
+/** Whether a file holds one run of tokens; an array of two axes holds samples of its own. */
+async function isRun(file: DataFile): Promise<boolean> {
+  if (!/\.npy$/i.test(file.name)) return true;
+  const header = new TextDecoder("latin1").decode(await file.read(0, Math.min(256, await file.size())));
+  return /'shape': \(\d+,\)/.test(header);
+}
 
 /** A long run of token ids, in random access. */
 interface Ids {
