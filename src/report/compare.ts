@@ -44,8 +44,8 @@ const divergenceSamples = 8;
 /** A kernel counts as slower beyond this share and this many milliseconds. */
 const slowerShare = 1.1;
 const slowerMs = 0.005;
-/** Single runs kept for the picture of their distribution. */
-const mostTimes = 500;
+/** Single runs kept for the picture of their distribution, evenly picked. */
+const mostTimes = 200;
 /** Larger models are not compressed for their download size: that would take minutes. */
 const compressible = 2 ** 28;
 
@@ -109,6 +109,12 @@ export async function compare(models: readonly NamedModel[], data: Dataset, opti
   };
 }
 
+/** At most `most` of some values, evenly picked. */
+function evenly(values: readonly number[], most: number): number[] {
+  const step = Math.max(1, values.length / most);
+  return Array.from({ length: Math.min(values.length, most) }, (_, i) => values[Math.floor(i * step)]!);
+}
+
 /** An object with some keys of another, absent where they are absent there. */
 function pick<T extends object, K extends keyof T>(from: T, keys: readonly K[]): { [P in K]?: NonNullable<T[P]> } {
   return Object.fromEntries(keys.filter((key) => from[key] !== undefined).map((key) => [key, from[key]])) as {
@@ -155,7 +161,7 @@ async function modelReport(
     nodes: totals.nodes,
     byType: totals.byType as Readonly<Record<string, number>>,
     scores: evaluation.models[index]!.scores,
-    ...(latency && { latency: latency.models[index]!, times: latency.times[index]!.slice(0, mostTimes) }),
+    ...(latency && { latency: latency.models[index]!, times: evenly(latency.times[index]!, mostTimes) }),
     ...(peak !== undefined && { peakMemory: peak }),
     energy: energyOf(graph, inspection),
     layers: layers as readonly LayerReport[],

@@ -279,6 +279,16 @@ describe("renderHtml", () => {
     expect(sectionsOf(page)).toEqual(all);
   });
 
+  test("says so when the machine was busy while timing", async () => {
+    const report = fullReport();
+    const scattered = report.models.map((each) => ({
+      ...each,
+      latency: { median: 1, quartiles: [0.9, 30] as const, runs: 50, batch: 1 },
+    }));
+    expect(await renderHtml(report)).not.toContain("the machine was busy");
+    expect(await renderHtml({ ...report, models: scattered })).toContain("the machine was busy");
+  });
+
   test("compares more than two models in one table and one chart", async () => {
     const report = fullReport();
     const second = { ...report.comparisons[0]!, model: 2 };

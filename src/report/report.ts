@@ -33,7 +33,7 @@ export interface ModelReport extends Measurement {
   readonly byType: Readonly<Record<string, number>>;
   /** Highest resident memory of the process running it, bytes, where measured. */
   readonly peakMemory?: number;
-  /** Milliseconds of single timed runs, at most 500 of them, in the order they were made. */
+  /** Milliseconds of single timed runs, some hundreds of them evenly picked, in the order they were made. */
   readonly times?: readonly number[];
   /** Estimated energy of one inference, joules. */
   readonly energy?: number;

@@ -18,7 +18,7 @@ export const style = raw(`
     --paper: #14171b; --raised: #1d2127; --ink: #e7eaee; --muted: #a2abb6; --line: #323942; --link: #7db8f5;
     --good: #7db8f5; --bad: #f2a261;
     --model-0: #87919d; --model-1: #58a6f2; --model-2: #ef9a55; --model-3: #3fc79b; --model-4: #e391bd;
-    --type-32: #dccff7; --type-16: #b49fe4; --type-8: #8a72c4; --type-4: #644d9c; --type-2: #463671; --type-other: #5d6773;
+    --type-32: #dccff7; --type-16: #b49fe4; --type-8: #7d64b8; --type-4: #5d4791; --type-2: #463671; --type-other: #5d6773;
     --on-type-32: #14171b; --on-type-16: #14171b; --on-type-8: #fff; --on-type-4: #fff; --on-type-2: #fff; --on-type-other: #fff;
   }
 }

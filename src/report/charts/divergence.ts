@@ -15,6 +15,8 @@ export interface DivergenceLine {
 /** Decibels between which the curve is drawn: above, only rounding of floats is left; below, nothing of the signal. */
 const ceiling = 80;
 const floor = -20;
+/** More dots would only swell the page. */
+const mostDots = 300;
 
 /** Places of the values along the network: those of the longest line; a value that it lacks shares its forerunner's. */
 function places(lines: readonly DivergenceLine[]): Map<string, number> {
@@ -54,7 +56,7 @@ export function divergenceChart(
       const right = (bad[0]?.i ?? 0) > place.size / 2;
       return [
         plot.line(points, { x: "i", y: "sqnr", stroke: modelColour(index), strokeWidth: 1.75 }),
-        plot.dot(points, {
+        plot.dot(points.length > mostDots ? [] : points, {
           x: "i",
           y: "sqnr",
           r: points.length > 80 ? 1.5 : 2.5,
