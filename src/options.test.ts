@@ -76,3 +76,10 @@ test("messages name flags for the command line", () => {
     "option --per-channel must be true or false",
   );
 });
+
+test("a mapping is given as JSON or as pairs", () => {
+  const [dims] = optionFields(z.object({ dims: z.record(z.string(), z.number()).default({}) }));
+  expect(valueOfText(dims!, '{"batch": 1, "length": 16}')).toEqual({ batch: 1, length: 16 });
+  expect(valueOfText(dims!, "batch=1, length=16")).toEqual({ batch: 1, length: 16 });
+  expect(valueOfText(dims!, "batch")).toBe("batch");
+});

@@ -159,7 +159,7 @@ export function parseOptions<S extends z.ZodObject>(
 
 /**
  * A flag's text as the value an option takes: numbers and truth values where the option has those types, lists split at
- * commas (a regular expression between slashes is kept whole), mappings as JSON. Text that fits nothing stays text, for
+ * commas (a regular expression between slashes is kept whole), mappings as JSON or as `name=value,name=value`. Text that fits nothing stays text, for
  * {@link parseOptions} to refuse.
  */
 export function valueOfText(field: OptionField, text: string): unknown {
@@ -179,6 +179,12 @@ export function valueOfText(field: OptionField, text: string): unknown {
 }
 
 function parseMapping(text: string): unknown {
+  const pairs = text.split(",").map((pair) => /^\s*([^={]+)=(.+)$/.exec(pair));
+  if (pairs.every((pair) => pair !== null)) {
+    return Object.fromEntries(
+      pairs.map(([, name, value]) => [name, Number.isNaN(Number(value)) ? value : Number(value)]),
+    );
+  }
   try {
     return JSON.parse(text);
   } catch {
