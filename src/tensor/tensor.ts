@@ -167,7 +167,9 @@ export function toFloat32(t: Tensor): Float32Array {
 /**
  * The elements as JavaScript numbers, for small tensors: shapes, axes, scalars.
  *
- * @throws PareError for strings and complex numbers, and for integers beyond 2^53
+ * Integers beyond 2^53 round.
+ *
+ * @throws PareError for strings and complex numbers
  */
 export function toNumbers(t: Tensor): number[] {
   const { kind, bits } = dtypes[t.dtype];
