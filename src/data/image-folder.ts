@@ -1,13 +1,16 @@
 import { fail } from "../errors.ts";
 import { int64 } from "../tensor/tensor.ts";
 import { parseTable } from "./csv.ts";
-import { imagesToTensor } from "./image.ts";
+import { type FittedPicture, fitPicture, fittedToTensor } from "./image.ts";
 import type { ImagePlan } from "./preprocess.ts";
 import { datasetOf, type Samples, sortSplits, splitOfName } from "./samples.ts";
 import { type DataSource, type DatasetKind, imagePlan } from "./source.ts";
 
 const imageName = /\.(jpe?g|png|webp|gif|bmp|tiff?|avif)$/i;
 const tableName = /\.(csv|tsv)$/i;
+
+/** Photographs decoded at one time: each takes tens of megabytes until it is in size. */
+const decodedTogether = 4;
 
 interface Labelled {
   readonly path: string;
@@ -125,10 +128,14 @@ function samplesOf(source: DataSource, images: readonly Labelled[], plan: ImageP
     count: images.length,
     async read(indices) {
       const chosen = indices.map((i) => images[i]!);
-      const pictures = await Promise.all(
-        chosen.map(async ({ path }) => source.files.decodeImage(await source.files.read(path), path)),
-      );
-      const inputs = { [plan.input]: imagesToTensor(pictures, plan, (i) => chosen[i]!.path) };
+      const fitted: FittedPicture[] = [];
+      for (let from = 0; from < chosen.length; from += decodedTogether) {
+        const group = chosen.slice(from, from + decodedTogether).map(async ({ path }) => {
+          return fitPicture(await source.files.decodeImage(await source.files.read(path), path), plan);
+        });
+        fitted.push(...(await Promise.all(group)));
+      }
+      const inputs = { [plan.input]: fittedToTensor(fitted, plan, (i) => chosen[i]!.path) };
       const labels = chosen.flatMap(({ label }) => (label === undefined ? [] : [label]));
       return { inputs, size: indices.length, ...(labels.length === chosen.length && { labels: int64(labels) }) };
     },

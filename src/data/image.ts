@@ -11,7 +11,27 @@ import type { ImagePlan } from "./preprocess.ts";
  * @throws PareError where pictures end up in different sizes, or the input's type can't hold them
  */
 export function imagesToTensor(pictures: readonly Picture[], plan: ImagePlan, names: (i: number) => string): Tensor {
-  const fitted = pictures.map((picture) => fitPicture(picture, plan));
+  return fittedToTensor(
+    pictures.map((picture) => fitPicture(picture, plan)),
+    plan,
+    names,
+  );
+}
+
+/** A picture in the channels and the size that the model takes, values still 0..255. */
+export interface FittedPicture {
+  readonly width: number;
+  readonly height: number;
+  readonly channels: number;
+  readonly data: Float32Array | Uint8Array;
+}
+
+/** As {@link imagesToTensor}, of pictures that are in size already: large originals need not be held together. */
+export function fittedToTensor(
+  fitted: readonly FittedPicture[],
+  plan: ImagePlan,
+  names: (i: number) => string,
+): Tensor {
   const { height, width, channels } = fitted[0]!;
   const plane = height * width;
   const out = new Float32Array(fitted.length * plane * channels);
@@ -48,11 +68,8 @@ function floatsAs(values: Float32Array, shape: readonly number[], { dtype, input
   return fail(`input '${input}'`, `takes ${dtype}, which images are not made into`, "Feed it arrays (.npz) instead");
 }
 
-/** The picture in the plan's channels and size, values still 0..255, as float32. */
-function fitPicture(
-  picture: Picture,
-  plan: ImagePlan,
-): { width: number; height: number; channels: number; data: Float32Array | Uint8Array } {
+/** Brings a picture to the plan's channels and size. */
+export function fitPicture(picture: Picture, plan: ImagePlan): FittedPicture {
   const colours = inChannels(picture, plan.channels === "gray" ? 1 : 3);
   const { width, height } = colours;
   let [h, w] = [height, width];
@@ -87,7 +104,7 @@ function cropCentre(
   width: number,
   channels: number,
   [h, w]: readonly [number, number],
-): { width: number; height: number; channels: number; data: Float32Array } {
+): FittedPicture {
   if (h > height || w > width) {
     fail(
       "preprocessing",
