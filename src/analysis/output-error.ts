@@ -1,26 +1,46 @@
 import type { Graph } from "../graph/graph.ts";
+import { links } from "../graph/walk.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { dtypes } from "../tensor/dtype.ts";
-import { toFloat32 } from "../tensor/tensor.ts";
+import { type Tensor, toFloat32 } from "../tensor/tensor.ts";
 
 /** What a model gave for some feeds, to measure others against. */
 export interface Reference {
   readonly feeds: readonly Tensors[];
-  readonly outputs: readonly Tensors[];
+  /** For each of the feeds the outputs in the graph's order. */
+  readonly outputs: readonly (readonly Tensor[])[];
+}
+
+/** Functions that flatten what they are sure of: errors before them say more, of every sample. */
+const squashing = new Set(["Softmax", "LogSoftmax", "Sigmoid"]);
+
+/** The graph with what goes into final Softmax and Sigmoid nodes as its outputs, in place of theirs. */
+function beforeSquashing(graph: Graph): Graph {
+  const { producer } = links(graph);
+  const weights = new Set(graph.weights.keys());
+  const outputs = graph.outputs.map((output) => {
+    const maker = producer.get(output.name);
+    const input = maker?.inputs[0];
+    const swap = maker && input && maker.domain === "" && squashing.has(maker.op) && !weights.has(input);
+    return swap && producer.has(input) ? { name: input } : output;
+  });
+  const distinct = new Set(outputs.map(({ name }) => name)).size === outputs.length;
+  return distinct ? { ...graph, outputs } : graph;
 }
 
 /**
- * Runs a model on some feeds and keeps its floating-point outputs.
+ * Runs a model on some feeds and keeps its outputs, those of a final Softmax or Sigmoid before it.
  *
  * @throws PareError where the runtime refuses the model or the feeds
  */
 export async function reference(graph: Graph, runtime: Runtime, feeds: readonly Tensors[]): Promise<Reference> {
-  const session = await runtime.open(graph);
+  const judged = beforeSquashing(graph);
+  const session = await runtime.open(judged);
   try {
-    const outputs: Tensors[] = [];
+    const outputs: Tensor[][] = [];
     for (const feed of feeds) {
-      const all = Object.entries(await session.run(feed));
-      outputs.push(Object.fromEntries(all.filter(([, t]) => dtypes[t.dtype].kind === "float")));
+      const all = await session.run(feed);
+      outputs.push(judged.outputs.map(({ name }) => all[name]!));
     }
     return { feeds, outputs };
   } finally {
@@ -39,14 +59,16 @@ const ceiling = 100;
  * @throws PareError where the runtime refuses the model
  */
 export async function signalToNoise(graph: Graph, runtime: Runtime, wanted: Reference): Promise<number> {
-  const signal = new Map<string, number>();
-  const noise = new Map<string, number>();
-  const session = await runtime.open(graph);
+  const signal: number[] = [];
+  const noise: number[] = [];
+  const judged = beforeSquashing(graph);
+  const session = await runtime.open(judged);
   try {
     for (const [i, feed] of wanted.feeds.entries()) {
-      const expected = wanted.outputs[i]!;
-      const got = await session.run(feed, Object.keys(expected));
-      for (const [name, y] of Object.entries(expected)) {
+      const got = await session.run(feed);
+      for (const [at, { name }] of judged.outputs.entries()) {
+        const y = wanted.outputs[i]![at]!;
+        if (dtypes[y.dtype].kind !== "float") continue;
         const a = toFloat32(y);
         const b = toFloat32(got[name]!);
         let s = 0;
@@ -56,18 +78,15 @@ export async function signalToNoise(graph: Graph, runtime: Runtime, wanted: Refe
           s += a[k]! * a[k]!;
           n += d * d;
         }
-        signal.set(name, (signal.get(name) ?? 0) + s);
-        noise.set(name, (noise.get(name) ?? 0) + n);
+        signal[at] = (signal[at] ?? 0) + s;
+        noise[at] = (noise[at] ?? 0) + n;
       }
     }
   } finally {
     await session.release();
   }
-  let sum = 0;
-  for (const [name, s] of signal) {
-    const n = noise.get(name)!;
-    if (!Number.isFinite(n)) return Number.NEGATIVE_INFINITY;
-    sum += n / Math.max(s, 1e-30);
-  }
-  return sum > 0 ? Math.min(ceiling, 10 * Math.log10(signal.size / sum)) : ceiling;
+  const ratios = Object.entries(signal).map(([at, s]) => noise[Number(at)]! / Math.max(s, 1e-30));
+  if (!ratios.every(Number.isFinite)) return Number.NEGATIVE_INFINITY;
+  const mean = ratios.reduce((a, b) => a + b, 0) / ratios.length;
+  return mean > 0 ? Math.min(ceiling, -10 * Math.log10(mean)) : ceiling;
 }

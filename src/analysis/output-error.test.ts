@@ -1,0 +1,49 @@
+import { beforeAll, expect, test } from "vitest";
+import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
+import { runtime } from "../platform/node.ts";
+import type { Runtime } from "../platform/runtime.ts";
+import { float32 } from "../tensor/tensor.ts";
+import { reference, signalToNoise } from "./output-error.ts";
+
+let engine: Runtime;
+beforeAll(async () => {
+  engine = await runtime({ threads: 1 });
+});
+
+/** y = x * factor; s = softmax(x + shift). */
+function graph(factor: number, shift = [0, 0]): Graph {
+  return makeGraph({
+    nodes: [
+      makeNode("Mul", ["x", "factor"], ["y"]),
+      makeNode("Add", ["x", "shift"], ["logits"]),
+      makeNode("Softmax", ["logits"], ["s"]),
+    ],
+    weights: new Map([
+      ["factor", float32([], [factor])],
+      ["shift", float32([2], shift)],
+    ]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [1, 2] } }],
+    outputs: ["y", "s"].map((name) => ({ name, type: { kind: "tensor", dtype: "float32" } })),
+  });
+}
+
+const feeds = [{ x: float32([1, 2], [3, 4]) }, { x: float32([1, 2], [0, 5]) }];
+
+test("the noise of all outputs is averaged, so that the worst counts most", async () => {
+  const wanted = await reference(graph(2), engine, feeds);
+  expect(await signalToNoise(graph(2), engine, wanted)).toBe(100);
+  // y off by a tenth: noise 0.01 there, none in s
+  expect(await signalToNoise(graph(2.2), engine, wanted)).toBeCloseTo(-10 * Math.log10(0.01 / 2), 3);
+});
+
+test("a final softmax is judged by what goes into it", async () => {
+  const wanted = await reference(graph(2), engine, feeds);
+  // adding the same to all logits leaves the softmax as it is: 2 * 2 * 1 of 3^2 + 4^2 + 5^2
+  const shifted = await signalToNoise(graph(2, [1, 1]), engine, wanted);
+  expect(shifted).toBeCloseTo(-10 * Math.log10(4 / 50 / 2), 3);
+});
+
+test("outputs that are not finite are worth nothing", async () => {
+  const wanted = await reference(graph(2), engine, feeds);
+  expect(await signalToNoise(graph(Number.POSITIVE_INFINITY), engine, wanted)).toBe(Number.NEGATIVE_INFINITY);
+});
