@@ -149,7 +149,7 @@ describe("commands", () => {
 });
 
 describe("compress", () => {
-  const quick = ["--target", "size", "--limit", "400", "--calibration", "64", "--time-limit", "15s"];
+  const quick = ["--target", "size", "--limit", "400", "--calibration", "64", "--time-limit", "30s"];
 
   test("searches within the budget and writes model and report", async () => {
     const result = json(

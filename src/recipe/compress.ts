@@ -75,8 +75,9 @@ export async function compress(
   const clean = await attempt(search, { graph, ledger: [], steps: [] }, { name: "clean", steps: [["simplify", {}]] });
   const start = clean ?? { graph, ledger: [], steps: [] };
   const trials: Trial[] = clean ? [clean] : [];
-  for (const plan of plansFor(start.graph, context.data !== undefined)) {
-    if (!timeLeft(search)) {
+  for (const [place, plan] of plansFor(start.graph, context.data !== undefined).entries()) {
+    // the first plan is tried whatever the limit: without one there is nothing to say
+    if (place > 0 && !timeLeft(search)) {
       const reason = `the time limit of ${options.timeLimit} s was near`;
       search.outcomes.push({ plan, excluded: [], outcome: "not tried", reason });
       continue;
