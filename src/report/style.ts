@@ -41,7 +41,7 @@ section { margin-top: 44px; padding-top: 28px; border-top: 1px solid var(--line)
 .verdict { font-size: 1.1875rem; line-height: 1.45; overflow-wrap: anywhere; }
 .badge { display: inline-block; padding: 2px 12px; border: 1.5px solid; border-radius: 99px; font-size: 0.875rem; font-weight: 600; }
 .badge.good { color: var(--good); } .badge.bad { color: var(--bad); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; margin: 20px 0 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(148px, 1fr)); gap: 12px; margin: 20px 0 0; }
 .tiles > div { padding: 12px 16px 14px; border-radius: 10px; background: var(--raised); }
 .tiles dt { color: var(--muted); font-size: 0.875rem; }
 .tiles dd span { font-size: 0.9375rem; font-weight: 600; letter-spacing: 0; }
@@ -78,7 +78,7 @@ figcaption { margin-top: 8px; color: var(--muted); font-size: 0.875rem; }
 .model-3 { background: var(--model-3); } .model-4 { background: var(--model-4); }
 .type-32 { background: var(--type-32); } .type-16 { background: var(--type-16); } .type-8 { background: var(--type-8); }
 .type-4 { background: var(--type-4); } .type-2 { background: var(--type-2); } .type-other { background: var(--type-other); }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 20px 40px; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 280px), 1fr)); gap: 20px 36px; }
 .small { margin: 0; } .small figcaption { margin: 0 0 6px; color: var(--ink); }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 6px 24px; } .facts dt { color: var(--muted); }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
@@ -102,6 +102,8 @@ figcaption { margin-top: 8px; color: var(--muted); font-size: 0.875rem; }
   h2, h3, h2 + p, .key, caption, thead { break-after: avoid; }
   figure, tr, .tiles > div, li, dt, .key { break-inside: avoid; }
   .methods dt, .facts dt { break-after: avoid; }
+  p { break-inside: avoid; }
+  .grid { grid-template-columns: 1fr 1fr; } .tiles { grid-template-columns: repeat(4, 1fr); }
   .scroll { overflow: visible; }
   .wide { display: block; } .narrow { display: none; }
   .swatch, .plot, .tiles > div { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
