@@ -1,32 +1,6 @@
+import { type Block, type Grid, levelsOf, magic, middleOf, nearest, type Width } from "./block-grid.ts";
+import { hqq } from "./block-hqq.ts";
 import { fromHalfBits, toHalfBits } from "./half.ts";
-
-/** Code width of a block-quantized weight: bits, or the named sets {-1, 0, 1} and {-1, 1}. */
-export type Width = 8 | 4 | 3 | 2 | "ternary" | "binary";
-
-/** How the scale and zero point of a block are found. */
-export type BlockMethod = "rtn" | "search" | "hqq";
-
-/** The grid that block codes lie on, and how a block is put onto it. */
-export interface Grid {
-  readonly width: Width;
-  /** Zero point in the middle of the codes; otherwise an integer of each block's own. Ternary and binary always are. */
-  readonly symmetric: boolean;
-  readonly method: BlockMethod;
-  /** Scales that float16 holds exactly, so that they can be stored in half the bytes. */
-  readonly halfScales?: boolean;
-  /** This step and zero point for every block, instead of fitted ones. */
-  readonly fixed?: { readonly scale: number; readonly zero: number };
-}
-
-/** Number of codes of a width. */
-export function levelsOf(width: Width): number {
-  return width === "ternary" ? 3 : width === "binary" ? 2 : 2 ** width;
-}
-
-/** The code that means 0 where the zero point is not the block's own: the middle (between the two codes of "binary"). */
-export function middleOf(width: Width): number {
-  return width === "ternary" ? 1 : width === "binary" ? 0.5 : 2 ** (width - 1);
-}
 
 /**
  * Step, in standard deviations, of the uniform quantizer with the least squared error for a normal distribution
@@ -43,13 +17,6 @@ const normalStep: Readonly<Record<Width, number>> = {
 
 /** Steps tried by the search. On normal and Laplace weights in blocks of 32 to 512, 28 gain 0.02 dB over 6 at 4 bits. */
 const candidates = 6;
-
-/*
- * Rounding and clamping without branches, which would be mispredicted several times a block: adding and subtracting
- * magic = 1.5 * 2^52 rounds a float64 below 2^51 to the nearest integer, ties to even, and
- * |t - f| - |t - g| + (f + g) clamps 2 t between 2 f and 2 g.
- */
-const magic = 6755399441055744;
 
 /** Blocks of no larger magnitude than this are zero: the inverse of their step would pass float32's range. */
 const smallest = 1e-30;
@@ -69,23 +36,6 @@ export interface BlockFitter {
    * @returns false if an element is not finite
    */
   run(values: Float32Array, start: number, stride: number, count: number, position: number): boolean;
-}
-
-/** A block in scratch memory with its statistics. Numbers live in typed arrays so that nothing is boxed. */
-interface Block {
-  readonly width: Width;
-  readonly levels: number;
-  readonly symmetric: boolean;
-  readonly x: Float32Array;
-  /** Importance of each element, if any was given. */
-  readonly m: Float32Array | undefined;
-  n: number;
-  /** lowest and highest value (0 included), sum */
-  readonly stats: Float64Array;
-  /** step, zero point, score */
-  readonly best: Float64Array;
-  /** scratch for a pair of sums */
-  readonly sums: Float64Array;
 }
 
 /**
@@ -219,34 +169,6 @@ function balance({ x, m, best, levels }: Block, codes: Uint8Array, from: number,
   }
 }
 
-function nearest(b: Block): void {
-  const { stats, best, levels, width } = b;
-  const low = stats[0]!;
-  const high = stats[1]!;
-  if (width === "ternary") best[0] = meanMagnitude(b);
-  else if (width === "binary") best[0] = 2 * meanMagnitude(b);
-  else if (b.symmetric) best[0] = (-low > high ? low : high) / (-levels / 2);
-  else {
-    best[0] = (high - low) / (levels - 1);
-    best[1] = clampCode(Math.round(-low / best[0]), levels);
-  }
-}
-
-function clampCode(code: number, levels: number): number {
-  return Math.min(levels - 1, Math.max(0, code));
-}
-
-function meanMagnitude({ x, m, n }: Block): number {
-  let sum = 0;
-  let total = 0;
-  for (let i = 0; i < n; i++) {
-    const weight = m ? m[i]! : 1;
-    sum += weight * Math.abs(x[i]!);
-    total += weight;
-  }
-  return sum / total;
-}
-
 function rootMeanSquare({ x, n }: Block): number {
   let sum = 0;
   for (let i = 0; i < n; i++) sum += x[i]! * x[i]!;
@@ -328,111 +250,4 @@ function search(b: Block): void {
     consider(b, 1 / best[0]!, best[1]!);
     if (!(best[2]! > before * (1 + 1e-7))) break;
   }
-}
-
-const shrinkage = 10;
-const shrinkageGrowth = 1.01;
-const splittingRounds = 20;
-
-function hqq(b: Block): void {
-  const { best, levels } = b;
-  nearest(b);
-  const step = best[0]!;
-  const zero = best[1]!;
-  best[2] = Number.POSITIVE_INFINITY;
-  descend(b, step, zero);
-  if (b.width === "ternary") return;
-  if (b.symmetric) descend(b, -step, zero);
-  else {
-    const settled = settleZero(b, step, zero);
-    descend(b, step, clampCode(Math.floor(settled), levels));
-    descend(b, step, clampCode(Math.ceil(settled), levels));
-  }
-}
-
-/** Half-quadratic splitting for the step, the zero point held; keeps the best iterate in `best`. */
-function descend(b: Block, start: number, zero: number): void {
-  const { best, sums } = b;
-  let step = start;
-  let beta = shrinkage;
-  let least = Number.POSITIVE_INFINITY;
-  for (let round = 0; round < splittingRounds; round++, beta *= shrinkageGrowth) {
-    const loss = split(b, step, zero, beta);
-    if (loss < best[2]!) {
-      best[0] = step;
-      best[1] = zero;
-      best[2] = loss;
-    }
-    const next = sums[0]! / sums[1]!;
-    if (!(loss < least) || !(sums[1]! > 0) || next === 0) return;
-    least = loss;
-    step = next;
-  }
-}
-
-/**
- * One half-quadratic step: with r = x / d - (q - z), e = shrink(r), leaves in `sums` the sums whose quotient is the next
- * d, the least squares of d (x / d - e) on q - z. Returns sum m |d r|^p.
- */
-function split({ x, m, n, sums, levels }: Block, step: number, zero: number, beta: number): number {
-  const inverse = 1 / step;
-  const f = -zero / 2;
-  const g = (levels - 1 - zero) / 2;
-  let qx = 0;
-  let qq = 0;
-  let loss = 0;
-  for (let i = 0; i < n; i++) {
-    const t = x[i]! * inverse;
-    const h = t / 2;
-    const q = Math.abs(h - f) - Math.abs(h - g) + (f + g) + magic - magic;
-    const r = t - q;
-    const weight = m ? m[i]! : 1;
-    loss += weight * power(Math.abs(r));
-    qx += weight * q * (t - shrink(r, beta));
-    qq += weight * q * q;
-  }
-  sums[0] = qx * step;
-  sums[1] = qq;
-  return loss * Math.abs(step) ** p;
-}
-
-/** The real zero point that half-quadratic splitting settles on, the step held. */
-function settleZero({ x, m, n, levels }: Block, step: number, start: number): number {
-  const inverse = 1 / step;
-  let zero = start;
-  let beta = shrinkage;
-  for (let round = 0; round < splittingRounds; round++, beta *= shrinkageGrowth) {
-    let sum = 0;
-    let total = 0;
-    for (let i = 0; i < n; i++) {
-      const t = x[i]! * inverse;
-      const q = Math.min(levels - 1, Math.max(0, t + zero)) + magic - magic;
-      const weight = m ? m[i]! : 1;
-      sum += weight * (q - t + shrink(t - (q - zero), beta));
-      total += weight;
-    }
-    const next = total > 0 ? sum / total : zero;
-    const settled = Math.abs(next - zero) < 1e-3;
-    zero = next;
-    if (settled) break;
-  }
-  return zero;
-}
-
-const p = 0.7;
-const tableScale = 1024;
-const powers = Float64Array.from({ length: 2 * tableScale + 1 }, (_, i) => (i / tableScale) ** p);
-
-/** r^p for r >= 0, by table below 2: it only ranks iterates. */
-function power(r: number): number {
-  return r < 2 ? powers[(r * tableScale + 0.5) | 0]! : r ** p;
-}
-
-/** The generalized soft threshold sign(r) max(0, |r| - |r|^(p-1) / beta). */
-function shrink(r: number, beta: number): number {
-  const a = Math.abs(r);
-  // at beta = 10 the threshold is 10^(-1 / 1.3) = 0.17, and it falls to 0.148 in 20 rounds
-  if (a < 0.148) return 0;
-  const left = a - power(a) / (a * beta);
-  return left > 0 ? Math.sign(r) * left : 0;
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { random } from "../random.ts";
-import { type BlockMethod, blockFitter, levelsOf, middleOf, type Width } from "./block-fit.ts";
+import { blockFitter } from "./block-fit.ts";
+import { type BlockMethod, levelsOf, middleOf, type Width } from "./block-grid.ts";
 import { blockCodes, dequantizeBlocks, largestMagnitude } from "./blockwise.ts";
 import { codePlanes, planeTable, promoted, putCodes } from "./code-planes.ts";
 import { floatToHalf, halfToFloat } from "./half.ts";

@@ -1,5 +1,6 @@
 import { fail } from "../errors.ts";
-import { type BlockFitter, blockFitter, type Grid } from "./block-fit.ts";
+import { type BlockFitter, blockFitter } from "./block-fit.ts";
+import type { Grid } from "./block-grid.ts";
 import { type Tensor, tensor, toFloat32, typed } from "./tensor.ts";
 
 /**

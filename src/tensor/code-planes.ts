@@ -1,4 +1,4 @@
-import { middleOf, type Width } from "./block-fit.ts";
+import { middleOf, type Width } from "./block-grid.ts";
 
 /**
  * Codes packed several to a byte: digit i of radix r stands in byte floor(i / perByte) as the factor of r^(i mod

@@ -1,5 +1,6 @@
 import { fail } from "../../errors.ts";
-import { blockFitter, type Grid } from "../../tensor/block-fit.ts";
+import { blockFitter } from "../../tensor/block-fit.ts";
+import type { Grid } from "../../tensor/block-grid.ts";
 import { type BlockSink, type BlockView, quantizeBlocks } from "../../tensor/blockwise.ts";
 import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
 import type { WeightTarget } from "./targets.ts";

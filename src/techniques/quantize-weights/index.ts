@@ -2,7 +2,7 @@ import { fail } from "../../errors.ts";
 import { type Draft, edit } from "../../graph/edit.ts";
 import { type Graph, nodeLabel } from "../../graph/graph.ts";
 import { convertOpset, withIrVersion } from "../../ops/convert.ts";
-import { levelsOf } from "../../tensor/block-fit.ts";
+import { levelsOf } from "../../tensor/block-grid.ts";
 import { largestMagnitude } from "../../tensor/blockwise.ts";
 import { hoistConstants } from "../hoist-constants.ts";
 import { selector } from "../selection.ts";

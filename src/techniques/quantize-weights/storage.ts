@@ -1,5 +1,5 @@
 import type { Draft } from "../../graph/edit.ts";
-import { middleOf, type Width } from "../../tensor/block-fit.ts";
+import { middleOf, type Width } from "../../tensor/block-grid.ts";
 import { blocksPerRow } from "../../tensor/blockwise.ts";
 import { type CodePlane, codePlanes, planeTable, putCodes } from "../../tensor/code-planes.ts";
 import { dtypes } from "../../tensor/dtype.ts";
