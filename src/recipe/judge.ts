@@ -7,7 +7,7 @@ import { type Graph, nodeLabel, opKey } from "../graph/graph.ts";
 import { defaultMetrics, type Metric } from "../metrics/index.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { type Drop, dropOf, idealScore } from "./budget.ts";
-import type { Measurement, Score } from "./ledger.ts";
+import type { Latency, Measurement, Score } from "./ledger.ts";
 import type { Parts } from "./split.ts";
 
 /** What a graph gains against the original. */
@@ -107,7 +107,8 @@ export async function makeJudge(original: Graph, options: JudgeOptions): Promise
       const { evaluation, latency } = await judged(graph);
       const own = evaluation.models.at(-1)!.scores;
       const scores = graph === original ? completed(own, metrics, evaluation.samples) : own;
-      return { bytes: onnxSize(graph), scores, latency };
+      const steady = graph === original ? latency : relativeTo((await judged(original)).latency, latency);
+      return { bytes: onnxSize(graph), scores, latency: steady };
     },
     select: async (graph) => verdictOf((await judged(graph)).evaluation, metrics[0]!),
     confirm: async (graph) => verdictOf(await scored(graph, "confirmation", false), metrics[0]!),
@@ -133,6 +134,16 @@ export async function makeJudge(original: Graph, options: JudgeOptions): Promise
         .sort((a, b) => b.after - b.before - (a.after - a.before));
     },
   };
+}
+
+/**
+ * A latency as it would have been when the original was first timed: the original's median times the ratio of runs made in
+ * turn. So that latencies taken minutes apart can be compared, however the machine's speed has changed.
+ */
+function relativeTo(original: ModelLatency, { ratio = 1, ...latency }: ModelLatency): Latency {
+  const scale = (original.median * ratio) / latency.median;
+  const { median, quartiles, runs, batch } = latency;
+  return { median: median * scale, quartiles: [quartiles[0] * scale, quartiles[1] * scale], runs, batch };
 }
 
 /** The metrics to use, and one run's worth of samples to time. */
