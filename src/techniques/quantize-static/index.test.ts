@@ -330,6 +330,14 @@ test("constants beside activations are quantized with them", async () => {
   expect(await ratio(graph, quantized)).toBeGreaterThan(25);
 });
 
+test("samples held back to compare candidates widen the final ranges too", async () => {
+  const loud = Array.from({ length: 16 }, (_, i) => ({ x: i < 15 ? samples[i]!.x! : noise([1, 3, 12, 12], 10) }));
+  const { graph: quantized } = await quantize(classifier(), { method: "min-max", equalize: false }, loud);
+  const reach = Math.max(...loud.flatMap(({ x }) => [...toFloat32(x)]));
+  const low = Math.min(...loud.flatMap(({ x }) => [...toFloat32(x)]));
+  expect(toNumbers(quantized.weights.get("x_scale")!)[0]).toBeCloseTo((reach - low) / 255, 5);
+});
+
 test("NaN data is refused by name, and few samples are remarked on", async () => {
   const bad = [{ x: float32([1, 3, 12, 12], new Float32Array(432).fill(Number.NaN)) }];
   await expect(quantize(classifier(), {}, bad)).rejects.toThrow("'x' is NaN on sample 1");

@@ -13,6 +13,15 @@ import { type Setup, setUp } from "./setup.ts";
  * `Conv(x, w, b) -> DQ(Q(Conv(DQ(Q(x)), DQ(wq), DQ(bq))))`, x = s (q - z), which ONNX Runtime fuses to integer kernels.
  * Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018;
  * Nagel et al., "A White Paper on Neural Network Quantization", 2021.
+ *
+ * Tried, with the outputs' signal-to-noise ratio in decibels:
+ * - bias correction: MobileNet v1 0.25 from 10.8 to 19.3, FastestDet from 13.4 to 14.0; kept wherever it measures better.
+ * - equalization: DS-CNN 32.8 to 34.4, FastestDet 14.0 to 15.1. Raising channels to 95 % of a Clip's bound changed
+ *   MobileNet's float outputs on other images (14 dB); half the bound does not.
+ * - depthwise convolutions left float between integer neighbours: MobileNet 0.3 instead of 20, since the runtime then
+ *   rounds their weights itself, with one scale. A Max before QuantizeLinear stops it (emit.ts), but gains no time.
+ * - one layer left float: the mel filter bank of KWT-1, whose output goes into a logarithm: 97.6 % instead of 85.4 %.
+ * - comparing candidates after a final softmax: on 25 samples ResNet-8 then took ranges 7 dB worse than the best.
  */
 export const quantizeStatic = technique({
   name: "quantize-static",

@@ -3,7 +3,6 @@ import { type Reference, reference, signalToNoise } from "../../analysis/output-
 import { type RangeMethod, rangeMethods } from "../../analysis/ranges.ts";
 import { loudest } from "../../analysis/sensitivity.ts";
 import type { Graph, Node } from "../../graph/graph.ts";
-import type { Tensors } from "../../platform/runtime.ts";
 import type { Context } from "../technique.ts";
 import { equalize } from "./equalize.ts";
 import type { Options } from "./options.ts";
@@ -61,13 +60,9 @@ export async function search(first: Setup, samples: Samples): Promise<Candidate>
 
 /** The same with ranges and means of the samples held back as well. */
 async function onAllSamples(best: Candidate, samples: Samples): Promise<Candidate> {
-  const held = await observe(best.setup, streamOf(samples.trial));
+  const held = await observe(best.setup, samples.trial);
   const setup = { ...best.setup, calibration: mergeCalibrations(best.setup.calibration, held) };
   return { ...best, setup, graph: write(setup, best.plan, best.method, best.corrected) };
-}
-
-async function* streamOf(feeds: readonly Tensors[]): AsyncGenerator<Tensors> {
-  yield* feeds;
 }
 
 function better(a: Candidate, b: Candidate, gain = leastGain): Candidate {

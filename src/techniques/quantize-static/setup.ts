@@ -38,16 +38,16 @@ export async function setUp(graph: Graph, samples: Samples, options: Options, co
   const planned = { ...planOptions(options), chosen: selector(options) };
   const plan = makePlan(graph, types, planned);
   const calibration = await observe({ graph, types, plan, options, context }, samples.calibration);
-  const infinite = [...calibration.tensors].flatMap(([name, { infinite }]) => (infinite ? [name] : []));
-  if (infinite.length === 0) return { graph, types, plan, calibration, options, context };
-  const usable = makePlan(graph, types, { ...planned, blocked: new Set(infinite) });
+  const blocked = infinite(calibration);
+  if (blocked.size === 0) return { graph, types, plan, calibration, options, context };
+  const usable = makePlan(graph, types, { ...planned, blocked });
   return { graph, types, plan: usable, calibration, options, context };
 }
 
 /** Calibrates what a plan needs. */
 export async function observe(
   { graph, types, plan, options, context }: Omit<Setup, "calibration">,
-  feeds: AsyncIterable<Tensors>,
+  feeds: AsyncIterable<Tensors> | Iterable<Tensors>,
 ): Promise<Calibration> {
   const channels = options.biasCorrection || options.equalize ? inputMeans(graph, plan, types) : new Map();
   const sources = [...plan.values.values()].filter((name) => !plan.fixed.has(name));
@@ -58,6 +58,11 @@ export async function observe(
     signal: context.signal,
     progress: (done) => context.progress(done, options.samples, "samples"),
   });
+}
+
+/** Values that were infinite on the data: no grid spans them. */
+function infinite({ tensors }: Calibration): ReadonlySet<string> {
+  return new Set([...tensors].flatMap(([name, tensor]) => (tensor.infinite ? [name] : [])));
 }
 
 function planOptions(options: Options): Omit<PlanOptions, "chosen"> {
@@ -72,12 +77,13 @@ function planOptions(options: Options): Omit<PlanOptions, "chosen"> {
 }
 
 /** The plan for some of the compute nodes alone. */
-export function restrict({ graph, types, plan, options }: Setup, only: ReadonlySet<Node>): Plan {
+export function restrict({ graph, types, plan, calibration, options }: Setup, only: ReadonlySet<Node>): Plan {
   const chosen = selector(options);
   const part = makePlan(graph, types, {
     ...planOptions(options),
     chosen: (node) => (kindOf(node, graph) === "compute" ? only.has(node) : chosen(node)),
     worth: 0,
+    blocked: infinite(calibration),
   });
   return { ...part, left: plan.left };
 }
