@@ -21,6 +21,14 @@ const barHeight = 12;
 const gap = 9;
 const nameHeight = 17;
 
+/** Pixels of a row. */
+interface Layout {
+  readonly narrow: boolean;
+  /** Space above the bars for the name, where it is narrow. */
+  readonly above: number;
+  readonly rowHeight: number;
+}
+
 /**
  * Horizontal bars, one a model in every row; names at the left, or above the bars where it is narrow.
  *
@@ -29,55 +37,13 @@ const nameHeight = 17;
 export function bars(canvas: Canvas, rowsFor: (limit: number) => readonly BarRow[], options: BarOptions): Markup {
   const { plot } = canvas;
   return responsive(({ width, narrow }) => {
-    const models = options.models.length;
     const rows = rowsFor(narrow ? 12 : 24);
     const above = narrow ? nameHeight : 0;
-    const rowHeight = above + models * barHeight + gap;
-    const middle = rowHeight / 2;
-    const keys = rows.map((_, i) => String(i));
-    const marks = options.models.flatMap((name, m) => {
-      const data = rows.flatMap(({ values, label }, i) =>
-        values[m] === undefined
-          ? []
-          : [
-              {
-                key: keys[i],
-                value: values[m],
-                text: options.format(values[m]),
-                title: `${label.full}\n${name}: ${options.format(values[m])}`,
-              },
-            ],
-      );
-      const top = gap / 2 + above + m * barHeight;
-      return [
-        plot.barX(data, {
-          y: "key",
-          x: "value",
-          title: "title",
-          fill: modelColour(m),
-          insetTop: top,
-          insetBottom: rowHeight - top - barHeight + 1,
-        }),
-        plot.text(data, {
-          y: "key",
-          x: "value",
-          text: "text",
-          textAnchor: "start",
-          dx: 4,
-          dy: top + barHeight / 2 - middle,
-          fontSize: 10.5,
-          fill: "var(--muted)",
-        }),
-      ];
-    });
-    const names = rows.map(({ label }, i) => ({
-      key: keys[i],
-      text: narrow ? label.shorter : label.short,
-      title: label.full,
-    }));
+    const layout = { narrow, above, rowHeight: above + options.models.length * barHeight + gap };
+    const ticks = narrow ? 3 : 6;
     return canvas.svg(options.label, {
       width,
-      height: rows.length * rowHeight + 44,
+      height: rows.length * layout.rowHeight + 44,
       marginTop: 36,
       marginBottom: 8,
       marginLeft: narrow ? 1 : 236,
@@ -87,24 +53,64 @@ export function bars(canvas: Canvas, rowsFor: (limit: number) => readonly BarRow
         label: options.axis,
         labelArrow: "none",
         nice: true,
-        ticks: narrow ? 3 : 6,
+        ticks,
         tickFormat: (x: number) => tickText(options.format(x)),
       },
-      y: { axis: null, domain: keys, padding: 0 },
+      y: { axis: null, domain: rows.map((_, i) => String(i)), padding: 0 },
       marks: [
-        plot.gridX({ stroke: "var(--line)", strokeOpacity: 1, ticks: narrow ? 3 : 6 }),
-        ...marks,
-        plot.text(names, {
-          y: "key",
-          text: "text",
-          title: "title",
-          frameAnchor: "left",
-          textAnchor: narrow ? "start" : "end",
-          dx: narrow ? 1 : -8,
-          dy: narrow ? gap / 2 + nameHeight / 2 - middle : 0,
-        }),
+        plot.gridX({ stroke: "var(--line)", strokeOpacity: 1, ticks }),
+        ...options.models.flatMap((_, m) => barMarks(canvas, rows, options, m, layout)),
+        nameMark(canvas, rows, layout),
         plot.ruleX([0], { stroke: "var(--muted)" }),
       ],
     });
+  });
+}
+
+/** The bars of one model, with their values. */
+function barMarks({ plot }: Canvas, rows: readonly BarRow[], options: BarOptions, m: number, layout: Layout) {
+  const data = rows.flatMap(({ values, label }, i) => {
+    const value = values[m];
+    if (value === undefined) return [];
+    const text = options.format(value);
+    return [{ key: String(i), value, text, title: `${label.full}\n${options.models[m]}: ${text}` }];
+  });
+  const top = gap / 2 + layout.above + m * barHeight;
+  return [
+    plot.barX(data, {
+      y: "key",
+      x: "value",
+      title: "title",
+      fill: modelColour(m),
+      insetTop: top,
+      insetBottom: layout.rowHeight - top - barHeight + 1,
+    }),
+    plot.text(data, {
+      y: "key",
+      x: "value",
+      text: "text",
+      textAnchor: "start",
+      dx: 4,
+      dy: top + barHeight / 2 - layout.rowHeight / 2,
+      fontSize: 10.5,
+      fill: "var(--muted)",
+    }),
+  ];
+}
+
+function nameMark({ plot }: Canvas, rows: readonly BarRow[], { narrow, rowHeight }: Layout) {
+  const names = rows.map(({ label }, i) => ({
+    key: String(i),
+    text: narrow ? label.shorter : label.short,
+    title: label.full,
+  }));
+  return plot.text(names, {
+    y: "key",
+    text: "text",
+    title: "title",
+    frameAnchor: "left",
+    textAnchor: narrow ? "start" : "end",
+    dx: narrow ? 1 : -8,
+    dy: narrow ? gap / 2 + nameHeight / 2 - rowHeight / 2 : 0,
   });
 }

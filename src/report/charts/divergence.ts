@@ -40,53 +40,11 @@ export function divergenceChart(
 ): Markup {
   const { plot } = canvas;
   const place = places(lines);
-  const shown = (sqnr: number): number => (Number.isFinite(sqnr) ? Math.max(floor, Math.min(ceiling, sqnr)) : ceiling);
   const heights = lines.flatMap(({ values }) => values.map(({ sqnr }) => shown(sqnr)));
   const top = Math.max(...heights, 30);
   const low = Math.min(...heights, 0);
-  return responsive(({ width, narrow }) => {
-    const marks = lines.flatMap(({ model, index, values, firstBad }) => {
-      const points = values.map(({ node, value, sqnr }) => ({
-        i: place.get(value) ?? 0,
-        node,
-        sqnr: shown(sqnr),
-        title: `${node}\n${model}: ${Number.isFinite(sqnr) ? `${significant(sqnr)} dB` : "no difference"}`,
-      }));
-      const bad = points.filter(({ node }) => node === firstBad).slice(0, 1);
-      const right = (bad[0]?.i ?? 0) > place.size / 2;
-      return [
-        plot.line(points, { x: "i", y: "sqnr", stroke: modelColour(index), strokeWidth: 1.75 }),
-        plot.dot(points.length > mostDots ? [] : points, {
-          x: "i",
-          y: "sqnr",
-          r: points.length > 80 ? 1.5 : 2.5,
-          fill: modelColour(index),
-          title: "title",
-        }),
-        plot.dot(bad, { x: "i", y: "sqnr", r: 7, stroke: "var(--bad)", strokeWidth: 2 }),
-        plot.text(bad, {
-          x: "i",
-          y: "sqnr",
-          text: ({ node }: { node: string }) => `first bad: ${short(node)}`,
-          textAnchor: right ? "end" : "start",
-          dx: right ? -11 : 11,
-          dy: -10,
-          fill: "var(--bad)",
-          ...halo,
-        }),
-        lines.length === 1
-          ? null
-          : plot.text(points.slice(-1), {
-              x: "i",
-              y: "sqnr",
-              text: () => model,
-              textAnchor: "end",
-              dy: -11,
-              fill: modelColour(index),
-            }),
-      ];
-    });
-    return canvas.svg("Signal to noise of the values inside the network, in order of execution", {
+  return responsive(({ width, narrow }) =>
+    canvas.svg("Signal to noise of the values inside the network, in order of execution", {
       width,
       height: narrow ? 260 : 300,
       marginTop: 30,
@@ -113,8 +71,51 @@ export function divergenceChart(
           fill: "var(--muted)",
           fontSize: 11,
         }),
-        ...marks,
+        ...lines.flatMap((line) => lineMarks(canvas, line, place, short, lines.length > 1)),
       ],
-    });
-  });
+    }),
+  );
+}
+
+function shown(sqnr: number): number {
+  return Number.isFinite(sqnr) ? Math.max(floor, Math.min(ceiling, sqnr)) : ceiling;
+}
+
+function lineMarks(
+  { plot }: Canvas,
+  { model, index, values, firstBad }: DivergenceLine,
+  place: ReadonlyMap<string, number>,
+  short: (name: string) => string,
+  named: boolean,
+) {
+  const points = values.map(({ node, value, sqnr }) => ({
+    i: place.get(value) ?? 0,
+    node,
+    sqnr: shown(sqnr),
+    title: `${node}\n${model}: ${Number.isFinite(sqnr) ? `${significant(sqnr)} dB` : "no difference"}`,
+  }));
+  const colour = modelColour(index);
+  const at = { x: "i", y: "sqnr" } as const;
+  const bad = points.filter(({ node }) => node === firstBad).slice(0, 1);
+  const right = (bad[0]?.i ?? 0) > place.size / 2;
+  return [
+    plot.line(points, { ...at, stroke: colour, strokeWidth: 1.75 }),
+    plot.dot(points.length > mostDots ? [] : points, {
+      ...at,
+      r: points.length > 80 ? 1.5 : 2.5,
+      fill: colour,
+      title: "title",
+    }),
+    plot.dot(bad, { ...at, r: 7, stroke: "var(--bad)", strokeWidth: 2 }),
+    plot.text(bad, {
+      ...at,
+      text: ({ node }: { node: string }) => `first bad: ${short(node)}`,
+      textAnchor: right ? "end" : "start",
+      dx: right ? -11 : 11,
+      dy: -10,
+      fill: "var(--bad)",
+      ...halo,
+    }),
+    named ? plot.text(points.slice(-1), { ...at, text: () => model, textAnchor: "end", dy: -11, fill: colour }) : null,
+  ];
 }

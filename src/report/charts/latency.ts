@@ -18,15 +18,9 @@ const nameHeight = 20;
 export function latencyChart(canvas: Canvas, rows: readonly LatencyRow[]): Markup {
   const { plot } = canvas;
   const limit = axisEnd(rows);
-  const keyed = rows.map((row, i) => ({
-    ...row,
-    key: String(i),
-    low: row.quartiles[0],
-    high: row.quartiles[1],
-    text: `${row.model}: ${milliseconds(row.median)}`,
-  }));
-  return responsive(({ width, narrow }) =>
-    canvas.svg("Distribution of the time of one inference, one row a model", {
+  return responsive(({ width, narrow }) => {
+    const ticks = narrow ? 4 : 8;
+    return canvas.svg("Distribution of the time of one inference, one row a model", {
       width,
       height: rows.length * rowHeight + 44,
       marginTop: 2,
@@ -37,56 +31,56 @@ export function latencyChart(canvas: Canvas, rows: readonly LatencyRow[]): Marku
         label: "time of one inference",
         labelArrow: "none",
         domain: [0, limit],
-        ticks: narrow ? 4 : 8,
+        ticks,
         tickFormat: (x: number) => tickText(milliseconds(x)),
       },
-      y: { axis: null, domain: keyed.map(({ key }) => key), padding: 0 },
+      y: { axis: null, domain: rows.map((_, i) => String(i)), padding: 0 },
       marks: [
-        plot.gridX({ stroke: "var(--line)", strokeOpacity: 1, ticks: narrow ? 4 : 8 }),
-        ...keyed.flatMap((row, i) => [
-          plot.dot(
-            row.times.filter((time) => time <= limit),
-            {
-              x: (time: number) => time,
-              y: () => row.key,
-              r: 2,
-              fill: modelColour(i),
-              fillOpacity: 0.35,
-              dy: 8,
-            },
-          ),
-          plot.barX([row], {
-            x1: "low",
-            x2: "high",
-            y: "key",
-            fill: modelColour(i),
-            fillOpacity: 0.55,
-            insetTop: nameHeight + 8,
-            insetBottom: 10,
-          }),
-          plot.tickX([row], {
-            x: "median",
-            y: "key",
-            stroke: "var(--ink)",
-            strokeWidth: 2,
-            insetTop: nameHeight + 4,
-            insetBottom: 4,
-          }),
-          plot.text([row], {
-            y: "key",
-            text: "text",
-            frameAnchor: "left",
-            textAnchor: "start",
-            dx: 6,
-            dy: nameHeight / 2 - rowHeight / 2,
-            fill: "currentColor",
-            ...halo,
-          }),
-        ]),
+        plot.gridX({ stroke: "var(--line)", strokeOpacity: 1, ticks }),
+        ...rows.flatMap((row, i) => rowMarks(canvas, row, i, limit)),
         plot.ruleX([0], { stroke: "var(--muted)" }),
       ],
+    });
+  });
+}
+
+function rowMarks({ plot }: Canvas, { model, median, quartiles, times }: LatencyRow, index: number, limit: number) {
+  const key = String(index);
+  const row = { key, median, low: quartiles[0], high: quartiles[1], text: `${model}: ${milliseconds(median)}` };
+  const colour = modelColour(index);
+  return [
+    plot.dot(
+      times.filter((time) => time <= limit),
+      { x: (time: number) => time, y: () => key, r: 2, fill: colour, fillOpacity: 0.35, dy: 8 },
+    ),
+    plot.barX([row], {
+      x1: "low",
+      x2: "high",
+      y: "key",
+      fill: colour,
+      fillOpacity: 0.55,
+      insetTop: nameHeight + 8,
+      insetBottom: 10,
     }),
-  );
+    plot.tickX([row], {
+      x: "median",
+      y: "key",
+      stroke: "var(--ink)",
+      strokeWidth: 2,
+      insetTop: nameHeight + 4,
+      insetBottom: 4,
+    }),
+    plot.text([row], {
+      y: "key",
+      text: "text",
+      frameAnchor: "left",
+      textAnchor: "start",
+      dx: 6,
+      dy: nameHeight / 2 - rowHeight / 2,
+      fill: "currentColor",
+      ...halo,
+    }),
+  ];
 }
 
 /**

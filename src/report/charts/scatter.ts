@@ -47,55 +47,43 @@ export function scatter(canvas: Canvas, points: readonly Point[], options: Scatt
   return responsive((size) => draw(canvas, points, options, size));
 }
 
+const margin = { marginTop: 34, marginRight: 16, marginBottom: 42, marginLeft: 52 };
+
+/** A point as it is drawn: at the edge of the frame where it lies far beyond. */
+interface Shown extends Point {
+  readonly off: boolean;
+  readonly y: number;
+  readonly label: string;
+}
+
+/** Where bytes and losses lie in the picture, in pixels. */
+interface Frame {
+  readonly width: number;
+  readonly height: number;
+  x(bytes: number): number;
+  y(loss: number): number;
+}
+
 function draw(canvas: Canvas, points: readonly Point[], options: ScatterOptions, { width, narrow }: Size): Markup {
   const { plot } = canvas;
-  const { budget, unit } = options;
-  const limit = budget?.loss;
+  const { unit, budget } = options;
   const height = narrow ? 300 : 360;
-  const margin = { marginTop: 34, marginRight: 16, marginBottom: 42, marginLeft: 52 };
-  const [best, worst] = lossDomain(points, limit);
+  const [best, worst] = lossDomain(points, budget?.loss);
   const largest = Math.max(...points.map((point) => point.bytes)) * 1.06;
-  const toX = (x: number): number =>
-    margin.marginLeft + (x / largest) * (width - margin.marginLeft - margin.marginRight);
-  const toY = (y: number): number =>
-    margin.marginTop + ((y - best) / (worst - best)) * (height - margin.marginTop - margin.marginBottom);
-  const shown = points.map((point) => {
+  const across = width - margin.marginLeft - margin.marginRight;
+  const down = height - margin.marginTop - margin.marginBottom;
+  const frame: Frame = {
+    width,
+    height,
+    x: (x) => margin.marginLeft + (x / largest) * across,
+    y: (y) => margin.marginTop + ((y - best) / (worst - best)) * down,
+  };
+  const shown = points.map((point): Shown => {
     const off = point.loss > worst;
-    return {
-      ...point,
-      off,
-      y: off ? worst : point.loss,
-      label: off ? `${point.name} ↓ ${significant(point.loss)} ${unit}` : point.name,
-    };
+    const label = off ? `${point.name} ↓ ${significant(point.loss)} ${unit}` : point.name;
+    return { ...point, off, y: off ? worst : point.loss, label };
   });
-  const order = { original: 1, chosen: 0, other: 2, over: 3 };
   const front = paretoFront(shown.filter(({ off }) => !off));
-  const labels = placeLabels(
-    shown
-      .toSorted((a, b) => order[a.kind] - order[b.kind])
-      .map((point) => ({
-        x: toX(point.bytes),
-        y: toY(point.y),
-        text: point.label,
-        at: [point.bytes, point.y] as const,
-      })),
-    {
-      bounds: {
-        left: margin.marginLeft,
-        right: width,
-        top: margin.marginTop - 8,
-        bottom: height - margin.marginBottom + 4,
-      },
-      boxes: limit === undefined ? [] : [box(width - budgetWidth, toY(limit), width, toY(limit) + 16)],
-      lines: [
-        ...[0, ...(limit === undefined ? [] : [limit])].map((y) => box(0, toY(y), width, toY(y))),
-        ...front.slice(1).flatMap((to, i) => {
-          const [x1, y1, x2, y2] = [toX(front[i]!.bytes), toY(front[i]!.loss), toX(to.bytes), toY(to.loss)];
-          return [box(x1, y1, x2, y1), box(x2, y2, x2, y1)];
-        }),
-      ],
-    },
-  );
   return canvas.svg(`${options.axis} against bytes`, {
     width,
     height,
@@ -116,42 +104,71 @@ function draw(canvas: Canvas, points: readonly Point[], options: ScatterOptions,
     marks: [
       plot.gridY({ stroke: "var(--line)", strokeOpacity: 1, ticks: 5 }),
       plot.ruleY([0], { stroke: "var(--muted)" }),
-      limit === undefined ? null : plot.ruleY([limit], { stroke: "var(--bad)", strokeDasharray: "5 4" }),
-      budget === undefined
-        ? null
-        : plot.text([budget], {
-            y: "loss",
-            text: ({ text }: { text: string }) => `budget: ${text}`,
-            frameAnchor: "right",
-            dy: 9,
-            fill: "var(--bad)",
-            ...halo,
-          }),
-      plot.line(front, {
-        x: "bytes",
-        y: "loss",
-        curve: "step-after",
-        stroke: "var(--model-1)",
-        strokeOpacity: 0.55,
-      }),
-      ...(["other", "over", "original", "chosen"] as const).map((kind) =>
-        plot.dot(
-          shown.filter((point) => point.kind === kind),
-          {
-            x: "bytes",
-            y: "y",
-            title: "title",
-            symbol: symbols[kind],
-            r: kind === "chosen" ? 7 : 5,
-            ...(kind === "over" ? { stroke: colours[kind], strokeWidth: 2 } : { fill: colours[kind] }),
-          },
-        ),
-      ),
-      ...labels.map(({ at, text, dx, dy, textAnchor }) =>
-        plot.text([at], { x: "0", y: "1", text: () => text, dx, dy, textAnchor, fill: "currentColor", ...halo }),
-      ),
+      ...(budget ? budgetMarks(canvas, budget) : []),
+      plot.line(front, { x: "bytes", y: "loss", curve: "step-after", stroke: "var(--model-1)", strokeOpacity: 0.55 }),
+      ...pointMarks(canvas, shown),
+      ...labelMarks(canvas, shown, front, frame, budget?.loss),
     ],
   });
+}
+
+function budgetMarks({ plot }: Canvas, budget: NonNullable<ScatterOptions["budget"]>) {
+  return [
+    plot.ruleY([budget.loss], { stroke: "var(--bad)", strokeDasharray: "5 4" }),
+    plot.text([budget], {
+      y: "loss",
+      text: ({ text }: { text: string }) => `budget: ${text}`,
+      frameAnchor: "right",
+      dy: 9,
+      fill: "var(--bad)",
+      ...halo,
+    }),
+  ];
+}
+
+function pointMarks({ plot }: Canvas, shown: readonly Shown[]) {
+  return (["other", "over", "original", "chosen"] as const).map((kind) =>
+    plot.dot(
+      shown.filter((point) => point.kind === kind),
+      {
+        x: "bytes",
+        y: "y",
+        title: "title",
+        symbol: symbols[kind],
+        r: kind === "chosen" ? 7 : 5,
+        ...(kind === "over" ? { stroke: colours[kind], strokeWidth: 2 } : { fill: colours[kind] }),
+      },
+    ),
+  );
+}
+
+/** Which labels find a place first. */
+const order = { chosen: 0, original: 1, other: 2, over: 3 } as const;
+
+function labelMarks(
+  { plot }: Canvas,
+  shown: readonly Shown[],
+  front: readonly Point[],
+  { width, height, x, y }: Frame,
+  limit: number | undefined,
+) {
+  const anchors = shown
+    .toSorted((a, b) => order[a.kind] - order[b.kind])
+    .map((point) => ({ x: x(point.bytes), y: y(point.y), text: point.label, at: [point.bytes, point.y] as const }));
+  const steps = front.slice(1).flatMap((to, i) => {
+    const [x1, y1, x2, y2] = [x(front[i]!.bytes), y(front[i]!.loss), x(to.bytes), y(to.loss)];
+    return [box(x1, y1, x2, y1), box(x2, y2, x2, y1)];
+  });
+  const rules = (limit === undefined ? [0] : [0, limit]).map((loss) => box(0, y(loss), width, y(loss)));
+  const top = margin.marginTop - 8;
+  const placed = placeLabels(anchors, {
+    bounds: { left: margin.marginLeft, right: width, top, bottom: height - margin.marginBottom + 4 },
+    boxes: limit === undefined ? [] : [box(width - budgetWidth, y(limit), width, y(limit) + 16)],
+    lines: [...rules, ...steps],
+  });
+  return placed.map(({ at, text, dx, dy, textAnchor }) =>
+    plot.text([at], { x: "0", y: "1", text: () => text, dx, dy, textAnchor, fill: "currentColor", ...halo }),
+  );
 }
 
 /** A rectangle, or a line with a pixel around it. */

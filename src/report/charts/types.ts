@@ -32,35 +32,15 @@ export function typesOf(rows: readonly TypeRow[]): string[] {
 
 const barHeight = 30;
 const nameHeight = 20;
+const rowHeight = nameHeight + barHeight + 8;
 
 /** One stacked bar a model: its weights' bytes by element type. */
 export function typeBars(canvas: Canvas, rows: readonly TypeRow[]): Markup {
   const { plot } = canvas;
   const types = typesOf(rows);
   const longest = Math.max(...rows.map(({ byType }) => Object.values(byType).reduce((a, b) => a + b, 0)), 1);
-  const segments = rows.flatMap(({ model, byType }, i) => {
-    let x = 0;
-    return types.flatMap((type) => {
-      const size = byType[type] ?? 0;
-      const x1 = x;
-      x += size;
-      return size > 0
-        ? [
-            {
-              key: String(i),
-              type,
-              size,
-              x1,
-              x2: x,
-              middle: (x1 + x) / 2,
-              title: `${model}, ${type}: ${showBytes(size)}`,
-            },
-          ]
-        : [];
-    });
-  });
+  const segments = segmentsOf(rows, types);
   return responsive(({ width, narrow }) => {
-    const rowHeight = nameHeight + barHeight + 8;
     const pixels = (size: number): number => (size / longest) * (width - 20);
     return canvas.svg("Bytes of weights by element type, one bar a model", {
       width,
@@ -111,6 +91,20 @@ export function typeBars(canvas: Canvas, rows: readonly TypeRow[]): Markup {
           { y: "key", text: "model", frameAnchor: "left", textAnchor: "start", dy: (nameHeight - rowHeight) / 2 },
         ),
       ],
+    });
+  });
+}
+
+/** The pieces of every bar, one behind the other. */
+function segmentsOf(rows: readonly TypeRow[], types: readonly string[]) {
+  return rows.flatMap(({ model, byType }, i) => {
+    let end = 0;
+    return types.flatMap((type) => {
+      const size = byType[type] ?? 0;
+      const [x1, x2] = [end, end + size];
+      end = x2;
+      const title = `${model}, ${type}: ${showBytes(size)}`;
+      return size > 0 ? [{ key: String(i), type, size, x1, x2, middle: (x1 + x2) / 2, title }] : [];
     });
   });
 }
