@@ -72,7 +72,7 @@ export const commands: readonly CommandRow[] = [
   },
   {
     name: "convert",
-    summary: "rewrite a model in another format, opset or storage",
+    summary: "rewrite a model in a newer operator set, or with its weights outside",
     group: files,
     load: () => import("./commands/convert.ts"),
   },

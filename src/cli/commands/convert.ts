@@ -1,18 +1,20 @@
 import { type Command, Option } from "commander";
 import { diff, summarize } from "../../graph/diff.ts";
 import { assertValid } from "../../graph/validate.ts";
+import { convertOpset } from "../../ops/convert.ts";
 import { load, save } from "../../platform/node.ts";
 import { bytes } from "../../report/format.ts";
 import { environment } from "../environment.ts";
-import { addCommon, type CommonFlags } from "../flags.ts";
+import { addCommon, type CommonFlags, count } from "../flags.ts";
 import { checkOutput } from "../model-files.ts";
 
 interface Flags extends CommonFlags {
   readonly output: string;
   readonly weights: "auto" | "inside" | "outside";
+  readonly opset?: number;
 }
 
-/** `pare convert`: the same model, stored another way. */
+/** `pare convert`: the same model, stored another way or in a newer operator set. */
 export function define(command: Command, signal: AbortSignal): void {
   command
     .argument("<model>", "an ONNX file")
@@ -20,14 +22,15 @@ export function define(command: Command, signal: AbortSignal): void {
     .addOption(
       new Option("--weights <place>", "in the model file, or in a file beside it")
         .choices(["auto", "inside", "outside"])
-        .default("auto"),
-    );
+        .default("auto", "auto: outside where it was, or where one file can't hold them"),
+    )
+    .option("--opset <number>", "raise ONNX's own operator set to this version", count);
   addCommon(command, "json", "quiet");
   command.action(async (model: string, flags: Flags) => {
     checkOutput(flags.output, [model]);
     const env = await environment(flags, signal);
     const before = await load(model);
-    const graph = before;
+    const graph = flags.opset === undefined ? before : convertOpset(before, flags.opset);
     assertValid(graph, model);
     const external = flags.weights === "auto" ? "auto" : flags.weights === "outside";
     const saved = await save(graph, flags.output, { signal, external });
