@@ -35,19 +35,20 @@ export async function openSession(
     hooks.released?.();
     return fail("ONNX Runtime", `refuses the model: ${messageOf(error).trim()}`, undefined, error);
   }
+  const outputs = inner.outputMetadata.map(readMetadata);
   let released = false;
   const whenOpen = (): void => {
     if (released) fail("session", "it was released", "Open another");
   };
   return {
     inputs: inner.inputMetadata.map(readMetadata),
-    outputs: inner.outputMetadata.map(readMetadata),
+    outputs,
     async run(feeds, fetch) {
       whenOpen();
       for (const name of inner.inputNames) if (!(name in feeds)) refuseFeeds(name, feeds);
       try {
         const given = Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, toOrt(ort, t)]));
-        const results = await inner.run(given, fetches(ort, inner, fetch));
+        const results = await inner.run(given, fetches(ort, inner, outputs, fetch));
         return Object.fromEntries(Object.entries(results).map(([name, t]) => [name, fromOrt(t as OrtTensor)]));
       } catch (error) {
         if (error instanceof PareError) throw error;
@@ -74,9 +75,19 @@ function refuseFeeds(name: string, feeds: Tensors): never {
   return fail("session", `the input '${name}' is missing`, `It was given ${given.join(", ") || "nothing"}`);
 }
 
-function fetches(ort: Ort, inner: InferenceSession, fetch?: readonly string[] | Tensors): InferenceSession.FetchesType {
-  if (!fetch) return inner.outputNames;
-  const names = Array.isArray(fetch) ? (fetch as readonly string[]) : Object.keys(fetch);
+function fetches(
+  ort: Ort,
+  inner: InferenceSession,
+  outputs: readonly Value[],
+  fetch?: readonly string[] | Tensors,
+): InferenceSession.FetchesType {
+  const names = !fetch ? inner.outputNames : Array.isArray(fetch) ? (fetch as readonly string[]) : Object.keys(fetch);
+  for (const { name, type } of outputs) {
+    if (type?.kind !== "tensor" || !isPacked(type.dtype) || !names.includes(name)) continue;
+    // onnxruntime-node 1.30 aborts the process here
+    fail("session", `the output '${name}' is ${type.dtype}, which can't be handed out`, "Cast it to int8 in the graph");
+  }
+  if (!fetch) return names;
   for (const name of names) {
     if (inner.outputNames.includes(name)) continue;
     const hint = didYouMean(name, inner.outputNames) || `It has ${inner.outputNames.join(", ")}`;
