@@ -207,7 +207,8 @@ async function choose(search: Search, trials: readonly Trial[]): Promise<Compres
   for (const [place, trial] of good.slice(0, maxConfirmations).entries()) {
     const confirmed = await judge.confirm(trial.graph);
     if (confirmed.drop > options.maxDrop) {
-      outcomes.push(outcomeOf(trial, "over budget", "over the budget on the confirmation samples"));
+      const reason = "over the budget on the confirmation samples";
+      outcomes.push({ ...outcomeOf(trial, "over budget", reason), verdict: confirmed });
       continue;
     }
     outcomes.push(outcomeOf(trial, "chosen", "the best within the budget, and confirmed"));

@@ -123,13 +123,16 @@ export async function makeJudge(original: Graph, options: JudgeOptions): Promise
     },
     async slower(graph) {
       const before = new Map([...(await times(original)).nodes].map(([node, ms]) => [nodeLabel(node), ms]));
+      const known = new Set(original.nodes.map(opKey));
       return [...(await times(graph)).nodes]
         .map(([node, after]) => ({
           node: nodeLabel(node),
           op: opKey(node),
-          before: before.get(nodeLabel(node)) ?? 0,
+          before: before.get(nodeLabel(node)),
           after,
         }))
+        .filter(({ op, before: old }) => old !== undefined || !known.has(op))
+        .map((change) => ({ ...change, before: change.before ?? 0 }))
         .filter((change) => change.after > change.before)
         .sort((a, b) => b.after - b.before - (a.after - a.before));
     },

@@ -168,13 +168,18 @@ async function modelReport(
   };
 }
 
-/** Layers of the same name that take measurably longer, the worst first; what is new counts in full. */
+/**
+ * Layers that take measurably longer than those of the same name, the worst first. A layer of a new name counts, in full,
+ * only if its operator is new as well: others were renamed by a fusion.
+ */
 export function slowerLayers(
   before: readonly LayerReport[],
   after: readonly LayerReport[],
 ): ComparisonReport["slower"] {
   const old = new Map(before.map((layer) => [layer.name, layer]));
+  const known = new Set(before.map(({ op }) => op));
   return after
+    .filter(({ name, op }) => old.has(name) || !known.has(op))
     .map(({ name, op, ms = 0 }) => ({ node: name, op, before: old.get(name)?.ms ?? 0, after: ms }))
     .filter((row) => row.after > row.before * slowerShare && row.after - row.before > slowerMs)
     .toSorted((a, b) => b.after - b.before - (a.after - a.before))

@@ -47,7 +47,8 @@ export function reportSections(report: Report): Section[] {
 }
 
 function verdictSection(report: Report, verdict: VerdictReport): Section {
-  const unit = report.models[0]?.scores.find(({ metric }) => metric === verdict.metric)?.unit;
+  const scores = report.models.flatMap((model) => model.scores);
+  const unit = scores.find(({ metric }) => metric === verdict.metric)?.unit;
   const lines = [
     ...report.comparisons.map((comparison) => comparisonSentence(report, comparison)),
     askedSentence(verdict, unit),
@@ -144,9 +145,11 @@ export function ledgerLine({ step, seconds, before, after, resumed }: LedgerEntr
     `${bytes(before.bytes)} -> ${bytes(after.bytes)}`,
   ];
   const [now] = after.scores;
-  const [was] = before.scores;
-  if (now && was)
-    parts.push(`${now.metric} ${metricValue(was.value, was.unit)} -> ${metricValue(now.value, now.unit)}`);
+  const was = before.scores.find((score) => score.metric === now?.metric);
+  if (now) {
+    const from = was ? `${metricValue(was.value, was.unit)} -> ` : "";
+    parts.push(`${now.metric} ${from}${metricValue(now.value, now.unit)}`);
+  }
   if (before.latency && after.latency) {
     parts.push(`${milliseconds(before.latency.median)} -> ${milliseconds(after.latency.median)}`);
   }
