@@ -1,13 +1,14 @@
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, watch } from "node:fs";
 import { join } from "node:path";
 import { load } from "../src/platform/node.ts";
 import { random } from "../src/random.ts";
 import { build, pare, removeBuild, start, workplace } from "../test/cli.ts";
 
 /*
- * Is a partial output ever visible, or an input changed, when a run is killed? Kills one command at random moments of its
- * course: `npx tsx bench/kill.ts [times] [seed]`, 50 times by default.
+ * Is a partial output ever visible, or an input changed, when a run is killed? Kills one command half the times at random
+ * moments of its course, and half the times while it writes: up to 40 ms after its temporary file has appeared.
+ * `npx tsx bench/kill.ts [times] [seed]`, 50 times by default.
  */
 
 const [times = 50, seed = 0] = process.argv.slice(2).map(Number);
@@ -26,8 +27,14 @@ for (let i = 0; i < times; i++) {
   rmSync(join(folder, "out.onnx"), { force: true });
   const child = start(command, folder);
   const ended = new Promise<void>((done) => child.on("close", () => done()));
-  const timer = setTimeout(() => child.kill("SIGKILL"), stream.next() * whole.ms);
+  const kill = (): void => void child.kill("SIGKILL");
+  const moment = stream.next();
+  const watched = watch(folder, (_, name) => {
+    if (i % 2 === 1 && name?.startsWith(".pare-")) setTimeout(kill, moment * 40);
+  });
+  const timer = i % 2 === 0 ? setTimeout(kill, moment * whole.ms) : undefined;
   await ended;
+  watched.close();
   clearTimeout(timer);
   if (digest(model) !== before) throw new Error("the input was changed");
   if (existsSync(join(folder, "out.onnx"))) {
