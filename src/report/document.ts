@@ -12,7 +12,7 @@ import {
   significant,
 } from "./format.ts";
 import type { ComparisonReport, ModelReport, PlanReport, Report, ScoreDifference, VerdictReport } from "./report.ts";
-import { askedSentence, budgetSentence, comparisonSentence } from "./sections/words.ts";
+import { askedSentence, budgetSentence, comparisonSentence, speedChange, speedInterval } from "./sections/words.ts";
 
 /** Text and tables, to be rendered for a terminal or as markdown. */
 export interface Section {
@@ -93,11 +93,8 @@ function comparisonSections(comparison: ComparisonReport, models: readonly Model
   const after = models[comparison.model];
   if (!before || !after) return [];
   const lines = [`size  ${ratioInWords(after.bytes, before.bytes, ["smaller", "larger"])}`];
-  const { latencyRatio, latencyInterval } = comparison;
-  if (latencyRatio !== undefined) {
-    const range = latencyInterval?.map((bound) => (1 / bound).toFixed(2)).reverse();
-    lines.push(`time  ${ratioInWords(latencyRatio, 1, ["faster", "slower"])}${range ? ` [${range.join(", ")}]` : ""}`);
-  }
+  const speed = speedChange(comparison);
+  if (speed !== undefined) lines.push(`time  ${[speed, speedInterval(comparison)].filter(Boolean).join(", ")}`);
   lines.push(...comparison.scores.map(differenceLine));
   for (const { output, sqnr, cosine } of comparison.outputs) {
     lines.push(`output '${output}'  SQNR ${sqnr.toFixed(1)} dB  cosine ${cosine.toFixed(5)}`);

@@ -13,7 +13,7 @@ import {
 import { type Content, html } from "../markup.ts";
 import type { ComparisonReport, ModelReport, Report, ScoreDifference } from "../report.ts";
 import { name, number, type Section, stacked, table } from "./parts.ts";
-import { differenceInterval, intervalText } from "./words.ts";
+import { differenceInterval, intervalText, speedChange, speedInterval } from "./words.ts";
 
 const sizes = [
   { title: "File", of: (model: ModelReport) => model.bytes, show: bytes, less: "smaller", more: "larger" },
@@ -100,13 +100,12 @@ function latencyCell(model: ModelReport, against: ComparisonReport | undefined):
   const { latency } = model;
   if (!latency) return undefined;
   const [low, high] = latency.quartiles.map((ms) => milliseconds(ms));
-  const interval = against?.latencyInterval;
-  const ratio = against?.latencyRatio;
+  const interval = against && speedInterval(against);
   return stacked(
     number(milliseconds(latency.median)),
     number(`quartiles ${low} to ${high}`),
     number(`${count(latency.runs)} runs of ${latency.batch}`),
-    ratio !== undefined && html`<b>${ratioInWords(ratio, 1, ["faster", "slower"])}</b>`,
-    interval && number(`${significant(1 / interval[1])} to ${significant(1 / interval[0])}`),
+    against?.latencyRatio !== undefined && html`<b>${speedChange(against)}</b>`,
+    interval !== undefined && number(interval),
   );
 }

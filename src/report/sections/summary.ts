@@ -1,4 +1,4 @@
-import { bytes, metricDifference, metricValue, milliseconds, ratioInWords, significant } from "../format.ts";
+import { bytes, metricDifference, metricValue, milliseconds, ratioInWords } from "../format.ts";
 import { html, type Markup } from "../markup.ts";
 import type { ComparisonReport, ModelReport, Report } from "../report.ts";
 import { number } from "./parts.ts";
@@ -9,6 +9,8 @@ import {
   differenceInterval,
   intervalText,
   modelSentence,
+  speedChange,
+  speedInterval,
 } from "./words.ts";
 
 /** The top of the page: title, verdict in sentences, the figures a person looks for first. */
@@ -75,17 +77,17 @@ function modelTiles({ bytes: size, gzip, scores: [score], latency, peakMemory }:
 
 function changeTiles(before: ModelReport, after: ModelReport, comparison: ComparisonReport): (Markup | undefined)[] {
   const score = comparison.scores[0];
-  const { latencyRatio, latencyInterval } = comparison;
+  const speed = speedChange(comparison);
+  const factors = speedInterval(comparison);
   const fromTo = (a: number, b: number, show: (x: number) => string): string => number(`${show(a)} → ${show(b)}`);
-  const factors = latencyInterval?.map((bound) => significant(1 / bound)).reverse();
   const size = split(ratioInWords(after.bytes, before.bytes, ["smaller", "larger"]));
   return [
     tile("File size", ...size, fromTo(before.bytes, after.bytes, bytes)),
-    latencyRatio !== undefined && before.latency && after.latency
+    speed !== undefined && before.latency && after.latency
       ? tile(
           "Speed",
-          ...split(ratioInWords(latencyRatio, 1, ["faster", "slower"])),
-          `${fromTo(before.latency.median, after.latency.median, milliseconds)}${factors ? ` (${factors.join(" to ")})` : ""}`,
+          ...split(speed),
+          `${fromTo(before.latency.median, after.latency.median, milliseconds)}${factors ? ` (${number(factors)})` : ""}`,
         )
       : undefined,
     score &&

@@ -8,6 +8,7 @@ import {
   differenceWords,
   intervalText,
   speedChange,
+  speedInterval,
 } from "./words.ts";
 
 const verdict: VerdictReport = {
@@ -71,10 +72,17 @@ test("a speed is called one only where its interval excludes 1", () => {
   const base: ComparisonReport = { model: 1, bytesRatio: 1, scores: [], outputs: [], divergence: [], slower: [] };
   expect(speedChange(base)).toBeUndefined();
   expect(speedChange({ ...base, latencyRatio: 0.97, latencyInterval: [0.9, 1.02] })).toBe(
-    "no change of speed that the runs could show",
+    "not measurably faster or slower",
   );
   expect(speedChange({ ...base, latencyRatio: 0.5, latencyInterval: [0.48, 0.52] })).toBe("2.00× faster");
   expect(speedChange({ ...base, latencyRatio: 1.3, latencyInterval: [1.2, 1.4] })).toBe("1.30× slower");
+});
+
+test("the interval of a speed surrounds the factor that its words state", () => {
+  expect(speedInterval({ latencyRatio: 0.5, latencyInterval: [0.4, 0.8] })).toBe("1.25 to 2.50");
+  expect(speedInterval({ latencyRatio: 1.02, latencyInterval: [1.01, 1.05] })).toBe("1.01 to 1.05");
+  expect(speedInterval({ latencyRatio: 1.02, latencyInterval: [0.8, 1.25] })).toBe("0.800 to 1.25 times the speed");
+  expect(speedInterval({ latencyRatio: 1.02 })).toBeUndefined();
 });
 
 test("intervals share a unit; numbers keep theirs on the same line", () => {

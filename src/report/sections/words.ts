@@ -25,11 +25,23 @@ export function differenceInterval(interval: readonly [low: number, high: number
   return number(interval.map((x) => metricDifference(x, plain).replace(" points", "")).join(" to "));
 }
 
+type Timing = Pick<ComparisonReport, "latencyRatio" | "latencyInterval">;
+
 /** How the speed changed, as far as the interval tells: "1.82× faster". */
-export function speedChange({ latencyRatio: ratio, latencyInterval: interval }: ComparisonReport): string | undefined {
+export function speedChange({ latencyRatio: ratio, latencyInterval: interval }: Timing): string | undefined {
   if (ratio === undefined) return undefined;
-  if (interval && interval[0] <= 1 && interval[1] >= 1) return "no change of speed that the runs could show";
+  if (interval && interval[0] <= 1 && interval[1] >= 1) return "not measurably faster or slower";
   return ratioInWords(ratio, 1, ["faster", "slower"]);
+}
+
+/** The interval of {@link speedChange}, a factor of the same direction: "1.75 to 1.90" times slower if it says slower. */
+export function speedInterval({ latencyRatio: ratio, latencyInterval: interval }: Timing): string | undefined {
+  if (ratio === undefined || !interval) return undefined;
+  const [low, high] = interval;
+  const slower = low > 1;
+  const factors = slower ? [low, high] : [1 / high, 1 / low];
+  const text = factors.map((factor) => significant(factor)).join(" to ");
+  return slower || high < 1 ? text : `${text} times the speed`;
 }
 
 /** What a difference of a metric means: loss, gain, or nothing that these samples can show. */
