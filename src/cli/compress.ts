@@ -93,14 +93,14 @@ export async function searchPlan(job: Job): Promise<Done> {
   return { ledger: result.ledger, report: whole, ...(result.graph && { graph: result.graph }) };
 }
 
-/** Takes the chosen plan back if the longer, final timing does not bear it out. */
+/** The result with the longer, final timing; takes the chosen plan back if that does not bear it out. */
 function lastLook(found: CompressResult, report: Report, { target }: CompressFlags): CompressResult {
   const [comparison] = report.comparisons;
   if (!comparison?.latencyInterval || !found.gain) return found;
   const { latencyRatio = 1, latencyInterval } = comparison;
   const gain = { ...found.gain, latency: latencyRatio, latencyInterval };
   const reason = shortcoming(gain, target, comparison.slower);
-  if (reason === undefined) return found;
+  if (reason === undefined) return { ...found, gain };
   const { graph: _, ...rest } = found;
   const plans = found.plans.map((plan) =>
     plan.outcome === "chosen"

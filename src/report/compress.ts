@@ -45,14 +45,22 @@ export function verdictReport(
     ...(confirmed?.interval && { dropInterval: confirmed.interval }),
     samples,
     met: result.graph !== undefined,
-    findings: result.graph ? successFindings(result, options.maxDrop, samples) : failureFindings(result.plans),
+    findings: result.graph ? successFindings(result, options, samples) : failureFindings(result.plans),
   };
 }
 
 const namedLayers = 5;
 
-function successFindings({ plans, confirmed }: CompressResult, budget: number, samples: Parts["samples"]): string[] {
+function successFindings(
+  { plans, confirmed, gain }: CompressResult,
+  { target, maxDrop: budget }: Pick<CompressOptions, "target" | "maxDrop">,
+  samples: Parts["samples"],
+): string[] {
   const findings: string[] = [];
+  if (target === "balanced" && gain && gain.latencyInterval[1] >= 1) {
+    const [low, high] = gain.latencyInterval.map((bound) => bound.toFixed(2));
+    findings.push(`Smaller, but no faster: ${low} to ${high} times the original's time.`);
+  }
   const chosen = plans.find(({ outcome }) => outcome === "chosen");
   if (chosen) {
     const steps = chosen.plan.steps.map(([step]) => step).join(", ");
