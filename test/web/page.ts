@@ -83,7 +83,12 @@ function opened(name: string): Promise<OpenPage> {
   return made;
 }
 
-async function launch(): Promise<Browser> {
+/**
+ * Starts headless Chromium.
+ *
+ * @throws Error where there is none
+ */
+export async function launch(): Promise<Browser> {
   if (!existsSync(executablePath)) {
     throw new Error(`no Chromium at ${executablePath}: ${hint}`);
   }
