@@ -1,6 +1,8 @@
+import { execFile } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, describe, expect, test } from "vitest";
 import { encodeOnnx, planExternal } from "../formats/onnx/index.ts";
 import { type Graph, makeGraph, makeNode, type Value } from "../graph/graph.ts";
@@ -79,6 +81,19 @@ describe("runtime", () => {
     );
     await expect(runtime({ provider: "qnn-npu" })).rejects.toThrow("It offers cpu");
     await expect(runtime({ threads: 0 })).rejects.toThrow("threads must be a count, got 0");
+  });
+
+  test("prints nothing of its own about a provider without its libraries", async () => {
+    const script = `import { providers, runtime } from "./node.ts";
+      for (const provider of (await providers()).filter((name) => !["cpu", "wasm", "webgpu"].includes(name)))
+        await runtime({ provider }).catch(({ name, message }) => console.log(name, message));`;
+    const { stdout, stderr } = await promisify(execFile)(
+      process.execPath,
+      ["--import", "tsx", "--input-type=module", "--eval", script],
+      { cwd: import.meta.dirname },
+    );
+    expect(stderr).not.toContain("onnxruntime");
+    for (const line of stdout.trim().split("\n")) expect(line).toMatch(/^$|^PareError runtime: the provider '/);
   });
 
   test("maps weights from where they lie, at odd offsets and from several folders", async () => {

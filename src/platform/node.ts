@@ -37,9 +37,12 @@ const providerHints: Readonly<Record<string, string>> = {
  * onnxruntime-node sends usage data to its maker unless this variable is set before its first session. A toolkit that
  * works on other people's models leaves that to them: whoever wants it sets the variable to 0.
  */
-function importOrt(): Promise<OrtNode> {
+async function importOrt(): Promise<OrtNode> {
   process.env.ORT_DISABLE_TELEMETRY ??= "1";
-  return import("onnxruntime-node");
+  const ort = await import("onnxruntime-node");
+  // read at the first session; without it, missing libraries of a provider are printed besides the exception
+  ort.env.logLevel = "fatal";
+  return ort;
 }
 
 /** Execution providers that {@link runtime} knows on this system. Those other than "cpu" may still lack their drivers. */
