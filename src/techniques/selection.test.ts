@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { makeNode } from "../graph/graph.ts";
-import { selector } from "./selection.ts";
+import { makeGraph, makeNode } from "../graph/graph.ts";
+import { checkSelection, selector } from "./selection.ts";
 
 const conv = makeNode("Conv", ["x", "w"], ["y"], {}, "/features/0/Conv");
 const head = makeNode("Gemm", ["x", "w"], ["z"], {}, "head");
@@ -27,4 +27,13 @@ test("a dot in a glob is a dot", () => {
 
 test("a broken regular expression is a user error", () => {
   expect(() => selector({ include: ["/(/"], exclude: [] })).toThrow(/'\/\(\/' is not a regular expression/);
+});
+
+test("a pattern that no node fits is refused, with the nearest name", () => {
+  const graph = makeGraph({ nodes: [conv, head, attention], inputs: [], outputs: [] });
+  checkSelection({ include: ["Conv", "/features*"], exclude: ["/^att$/"], bits: 4 }, graph, "pare x");
+  expect(() => checkSelection({ include: [], exclude: ["haed"] }, graph, "pare x")).toThrow(
+    "pare x: no node fits --exclude 'haed'. Did you mean 'head'?",
+  );
+  expect(() => checkSelection({ include: ["nowhere/*"] }, graph, "pare x")).toThrow("See the names with `pare print`.");
 });

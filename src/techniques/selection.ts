@@ -1,6 +1,7 @@
 import { z } from "zod";
-import { fail } from "../errors.ts";
-import { type Node, opKey } from "../graph/graph.ts";
+import { didYouMean, fail } from "../errors.ts";
+import { type Graph, type Node, opKey } from "../graph/graph.ts";
+import { allNodes } from "../graph/walk.ts";
 
 const patterns = z.array(z.string().min(1)).default([]);
 
@@ -26,6 +27,23 @@ export function selector(options: {
   const include = options.include.map(matcher);
   const exclude = options.exclude.map(matcher);
   return (node) => (include.length === 0 || include.some((m) => m(node))) && !exclude.some((m) => m(node));
+}
+
+/**
+ * Refuses an `include` or `exclude` pattern that no node of a graph, bodies of control flow included, fits: a slip of the
+ * pen that would silently select everything or nothing.
+ *
+ * @throws PareError
+ */
+export function checkSelection(options: Readonly<Record<string, unknown>>, graph: Graph, who: string): void {
+  const nodes = [...allNodes(graph)];
+  for (const key of ["include", "exclude"]) {
+    for (const pattern of (options[key] ?? []) as readonly string[]) {
+      if (nodes.some(matcher(pattern))) continue;
+      const hint = didYouMean(pattern, new Set(nodes.flatMap(({ name, op }) => [name, op])));
+      fail(who, `no node fits --${key} '${pattern}'`, hint || "See the names with `pare print`");
+    }
+  }
 }
 
 function matcher(pattern: string): (node: Node) => boolean {

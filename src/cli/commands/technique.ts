@@ -4,6 +4,7 @@ import { load, save } from "../../platform/node.ts";
 import { run } from "../../recipe/run.ts";
 import { ledgerLine, skipLines } from "../../report/document.ts";
 import { techniques } from "../../techniques/index.ts";
+import { checkSelection } from "../../techniques/selection.ts";
 import type { CommandModule } from "../commands.ts";
 import { addDataFlags, keepPreprocess, openData } from "../data.ts";
 import { environment } from "../environment.ts";
@@ -35,6 +36,7 @@ async function apply(command: Command, name: string, model: string, flags: Flags
   const step = technique(readFlags(command, technique.options));
   const env = await environment(flags, signal);
   const graph = await load(model);
+  checkSelection(step.options, graph, `pare ${name}`);
   const data = flags.data === undefined ? undefined : await openData(command, env, model, graph);
   const result = await run(graph, [step], env.context(data?.dataset), {
     measure: async (measured) => ({ bytes: onnxSize(measured), scores: [] }),
