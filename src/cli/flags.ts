@@ -92,10 +92,10 @@ export function wholeNumber(text: string): number {
   return value;
 }
 
-/** Parses a share given as "1%" or "0.01". */
+/** Parses a share given as "1%" or "0.01"; 1 alone could mean one per cent or all. */
 export function share(text: string): number {
   const value = text.endsWith("%") ? Number(text.slice(0, -1)) / 100 : Number(text);
-  if (text.trim() === "" || !(value >= 0 && value <= 1))
+  if (text.trim() === "" || !(value >= 0 && value <= 1) || (value === 1 && !text.endsWith("%")))
     throw new InvalidArgumentError("It takes a share: 1% or 0.01.");
   return value;
 }
