@@ -51,12 +51,13 @@ export async function observe(
 ): Promise<Calibration> {
   const channels = options.biasCorrection || options.equalize ? inputMeans(graph, plan, types) : new Map();
   const sources = [...plan.values.values()].filter((name) => !plan.fixed.has(name));
+  const available = context.data?.size() ?? Number.POSITIVE_INFINITY;
   const wanted = new Set([...sources, ...channels.keys()]);
   const names = [...graph.inputs.map(({ name }) => name), ...intermediates(graph)].filter((name) => wanted.has(name));
   return calibrate(graph, context.runtime, names, feeds, {
     channels,
     signal: context.signal,
-    progress: (done) => context.progress(done, options.samples, "samples"),
+    progress: (done) => context.progress(done, Math.min(options.samples, available), "samples"),
   });
 }
 
