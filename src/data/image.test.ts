@@ -65,6 +65,7 @@ test("what is not said is inferred and told; what contradicts the model is refus
   expect(() => planImages(input(["N", 3, 224, 224]), { crop: 200 })).toThrow("224x224");
   expect(() => planImages(input(["N", 10]))).toThrow("rank 2");
   expect(() => planImages(input(["N", 3, 8, 8]), { mean: [1, 2] })).toThrow("2 numbers for 3 channels");
+  expect(() => planImages(input(["N", 1, 8, 8]), { mean: [1, 2] })).toThrow("2 numbers for 1 channel. Give 1.");
   expect(() => planImages(input(["N", 1, 8, 8]), { channels: "RGB" })).toThrow("takes 1 channels");
 });
 

@@ -153,5 +153,9 @@ export function spread(value: number | readonly number[], count: number, what: s
   const list = typeof value === "number" ? [value] : value;
   if (list.length === count) return list;
   if (list.length === 1) return Array<number>(count).fill(list[0]!);
-  return fail("preprocessing", `'${what}' has ${list.length} numbers for ${count} channels`, `Give 1 or ${count}`);
+  return fail(
+    "preprocessing",
+    `'${what}' has ${list.length} numbers for ${count === 1 ? "1 channel" : `${count} channels`}`,
+    count === 1 ? "Give 1" : `Give 1 or ${count}`,
+  );
 }
