@@ -42,7 +42,7 @@ const methods = {
     peer: { method: "dynamic", options: { per_channel: true, weight_type: "QInt8" } },
   },
   static: {
-    flags: ["quantize-static", "--calibrator", "min-max"],
+    flags: ["quantize-static", "--method", "min-max", "--no-bias-correction", "--no-equalize", "--no-protect"],
     peer: { method: "static", options: { per_channel: true, activation_type: "QUInt8", weight_type: "QInt8" } },
   },
   "4 bit": {
