@@ -1,0 +1,60 @@
+import { didYouMean, fail } from "../errors.ts";
+import { type Graph, type Node, opKey } from "./graph.ts";
+import { allNodes } from "./walk.ts";
+
+/**
+ * Whether a node is chosen by `include` and `exclude`. A pattern is a node's exact name, its operator (with its domain,
+ * "com.microsoft:Attention", or without), a glob over the name where `*` is any run of characters, or a regular
+ * expression over the name between slashes.
+ *
+ * @throws PareError for a malformed regular expression
+ */
+export function selector(options: {
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+}): (node: Node) => boolean {
+  const include = options.include.map(matcher);
+  const exclude = options.exclude.map(matcher);
+  return (node) => (include.length === 0 || include.some((m) => m(node))) && !exclude.some((m) => m(node));
+}
+
+/**
+ * Refuses an `include` or `exclude` pattern that no node of a graph, bodies of control flow included, fits: a slip of the
+ * pen that would silently select everything or nothing.
+ *
+ * @throws PareError
+ */
+export function checkSelection(options: Readonly<Record<string, unknown>>, graph: Graph, who: string): void {
+  const nodes = [...allNodes(graph)];
+  for (const key of ["include", "exclude"]) {
+    for (const pattern of (options[key] ?? []) as readonly string[]) {
+      if (nodes.some(matcher(pattern))) continue;
+      const hint = didYouMean(pattern, new Set(nodes.flatMap(({ name, op }) => [name, op])));
+      fail(who, `no node fits --${key} '${pattern}'`, hint || "See the names with `pare print`");
+    }
+  }
+}
+
+function matcher(pattern: string): (node: Node) => boolean {
+  if (pattern.length > 2 && pattern.startsWith("/") && pattern.endsWith("/")) {
+    const expression = parse(pattern);
+    return ({ name }) => expression.test(name);
+  }
+  if (pattern.includes("*")) {
+    const glob = new RegExp(`^${pattern.split("*").map(escapeRegExp).join(".*")}$`, "s");
+    return (node) => glob.test(node.name) || glob.test(opKey(node));
+  }
+  return (node) => node.name === pattern || node.op === pattern || opKey(node) === pattern;
+}
+
+function parse(pattern: string): RegExp {
+  try {
+    return new RegExp(pattern.slice(1, -1));
+  } catch (error) {
+    return fail("selection", `'${pattern}' is not a regular expression`, "Check its brackets and escapes", error);
+  }
+}
+
+function escapeRegExp(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+}
