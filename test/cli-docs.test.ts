@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import packageFile from "../package.json" with { type: "json" };
 import { commands } from "../src/cli/commands.ts";
 import { cliReference } from "../src/cli/reference.ts";
-import { techniqueSummaries } from "../src/cli/summaries.ts";
+import { techniqueRows } from "../src/cli/techniques.ts";
 import { techniques } from "../src/techniques/index.ts";
 import { version } from "../src/version.ts";
 
@@ -10,9 +10,12 @@ test("docs/cli.md is current", async () => {
   await expect(await cliReference()).toMatchFileSnapshot("../docs/cli.md");
 });
 
-test("the summaries that the help prints are the techniques' own", () => {
-  const own = Object.values(techniques).map(({ name, summary }) => [name, summary]);
-  expect(Object.entries(techniqueSummaries)).toEqual(own);
+test("the rows of the command line are the techniques with their own summaries", async () => {
+  expect(Object.keys(techniqueRows)).toEqual(Object.keys(techniques));
+  for (const [name, { summary, load }] of Object.entries(techniqueRows)) {
+    expect(await load()).toBe(techniques[name]);
+    expect(summary).toBe(techniques[name]!.summary);
+  }
 });
 
 test("no command has two flags of one name", async () => {

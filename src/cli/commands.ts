@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { techniqueSummaries } from "./summaries.ts";
+import { techniqueRows } from "./techniques.ts";
 
 /** A command's module: builds flags and action into a commander command. */
 export interface CommandModule {
@@ -46,11 +46,14 @@ export const commands: readonly CommandRow[] = [
     group: measure,
     load: () => import("./commands/compare.ts"),
   },
-  ...Object.entries(techniqueSummaries).map(([name, summary]) => ({
+  ...Object.entries(techniqueRows).map(([name, { summary, load }]) => ({
     name,
     summary,
     group: single,
-    load: () => import("./commands/technique.ts").then(({ techniqueCommand }) => techniqueCommand(name)),
+    load: async () => {
+      const [{ techniqueCommand }, technique] = await Promise.all([import("./commands/technique.ts"), load()]);
+      return techniqueCommand(technique);
+    },
   })),
   {
     name: "print",

@@ -1,15 +1,7 @@
 import type { Command } from "commander";
 import { z } from "zod";
-import {
-  type Dataset,
-  openDataset,
-  type Preprocess,
-  preprocessOfMetadata,
-  preprocessSchema,
-  readSidecar,
-  type Sidecar,
-  withPreprocess,
-} from "../data/index.ts";
+import type { Dataset, Sidecar } from "../data/index.ts";
+import { type Preprocess, preprocessOfMetadata, preprocessSchema, withPreprocess } from "../data/preprocess.ts";
 import { requiredInputs } from "../data/synthetic.ts";
 import type { Graph } from "../graph/graph.ts";
 import { nodeFiles } from "../platform/node.ts";
@@ -51,6 +43,8 @@ export interface OpenData {
  * @throws PareError where the data is missing, damaged or does not fit the model
  */
 export async function openData(command: Command, env: Environment, model: string, graph: Graph): Promise<OpenData> {
+  // commands that take data but are given none need not load the readers
+  const { openDataset, readSidecar } = await import("../data/index.ts");
   const sidecar: Partial<Sidecar> = (await readSidecar(model, nodeFiles)) ?? {};
   const flags = readFlags(command, preprocessSchema);
   const merged = { ...preprocessOfMetadata(graph.metadata), ...sidecar.preprocess, ...flags };

@@ -61,19 +61,21 @@ export async function runtime(options: NodeRuntimeOptions = {}): Promise<Runtime
   const { provider = "cpu", threads = availableParallelism() } = options;
   if (!Number.isSafeInteger(threads) || threads < 1) fail("runtime", `threads must be a count, got ${threads}`);
   if (provider === "wasm") return (await import("./web.ts")).runtime({ provider, threads });
-  const ort = await importOrt();
+  const { version } = await import("onnxruntime-node/dist/version.js");
+  const made: Runtime = {
+    name: `onnxruntime-node ${version}`,
+    provider,
+    threads,
+    // the library is loaded with the first session: many commands need none
+    open: async (model, session = {}) => open(await importOrt(), model, session, { provider, threads }),
+  };
+  if (provider === "cpu") return made;
   const known = await providers();
   if (!known.includes(provider)) {
     const hint = didYouMean(provider, known) || `It offers ${known.join(", ")}`;
     fail("runtime", `onnxruntime-node has no provider '${provider}' on this system`, hint);
   }
-  const made: Runtime = {
-    name: `onnxruntime-node ${ort.env.versions.node ?? ""}`.trim(),
-    provider,
-    threads,
-    open: (model, session = {}) => open(ort, model, session, { provider, threads }),
-  };
-  if (provider !== "cpu") await probe(made);
+  await probe(made);
   return made;
 }
 

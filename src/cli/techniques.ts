@@ -1,0 +1,34 @@
+import type { Technique } from "../techniques/technique.ts";
+
+/** A technique's command: what the help says, and the technique, imported alone and only when asked for. */
+interface TechniqueRow {
+  readonly summary: string;
+  load(): Promise<Technique>;
+}
+
+/**
+ * Every technique by name. Summaries are repeated from the declarations so that `pare --help` need not import them; a
+ * test holds both equal.
+ */
+export const techniqueRows: Readonly<Record<string, TechniqueRow>> = {
+  simplify: {
+    summary: "Fold, merge and remove what changes no result: constants, batch normalization, dead code, duplicates.",
+    load: async () => (await import("../techniques/simplify/index.ts")).simplify as Technique,
+  },
+  "quantize-dynamic": {
+    summary: "Compute matrix products in 8-bit integers, activations rounded at run time; needs no data.",
+    load: async () => (await import("../techniques/quantize-dynamic/index.ts")).quantizeDynamic as Technique,
+  },
+  "quantize-static": {
+    summary: "Run convolutions and matrix products on 8-bit integers, with activation ranges found on sample data.",
+    load: async () => (await import("../techniques/quantize-static/index.ts")).quantizeStatic as Technique,
+  },
+  "quantize-weights": {
+    summary: "Store weights in 8, 4, 3, 2 bits, ternary or binary; activations stay in floating point.",
+    load: async () => (await import("../techniques/quantize-weights/index.ts")).quantizeWeights as Technique,
+  },
+  "convert-float": {
+    summary: "Convert weights and arithmetic to float16 or bfloat16, or back to float32, with range checks.",
+    load: async () => (await import("../techniques/convert-float/index.ts")).convertFloat as Technique,
+  },
+};
