@@ -115,6 +115,7 @@ test("terminal text keeps within 80 columns and has no colour unless asked", () 
 
 test("wrapped lines break at spaces and are indented", () => {
   expect(wrap("one two three four", 9)).toEqual(["one two", "  three", "  four"]);
+  expect(wrap("about 71 032 samples or 308 µs", 11)).toEqual(["about", "  71 032", "  samples", "  or 308 µs"]);
 });
 
 test("markdown escapes what would be markup", () => {

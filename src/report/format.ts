@@ -24,6 +24,9 @@ function scaled(x: number, units: readonly (readonly [size: number, name: string
   return `${significant(x / size)}${name === "" ? "" : ` ${name}`}`;
 }
 
+/** A space inside a number or between it and its unit: no place to break a line. */
+export const innerSpace = /(?<=\d) (?=\d{3}(?!\d)|(?:[kMGT]?B|[kMGT]|[mµn]?[sJ]|min|h|%|dB|points?)(?!\w))/g;
+
 /** A number of bytes, decimal prefixes: "812 B", "27.2 MB". */
 export function bytes(n: number): string {
   if (Math.abs(n) < 999.5) return Number.isFinite(n) ? `${Math.round(n)} B` : "–";

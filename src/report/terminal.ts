@@ -1,5 +1,5 @@
 import type { Column, Section, Table } from "./document.ts";
-import { shorten } from "./format.ts";
+import { innerSpace, shorten } from "./format.ts";
 
 /** How to render for a terminal. */
 export interface TerminalOptions {
@@ -52,11 +52,11 @@ function align(text: string, width: number, { right }: Column): string {
   return right ? text.padStart(width) : text.padEnd(width);
 }
 
-/** Lines no longer than the width, broken at spaces, continuation indented by two. */
+/** Lines no longer than the width, broken at spaces outside numbers and their units, continuation indented by two. */
 export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = "";
-  for (const word of text.split(/(?<=\S) (?=\S)/)) {
+  for (const word of text.replace(innerSpace, "\u00a0").split(/(?<=\S) (?=\S)/)) {
     const joined = line === "" ? word : `${line} ${word}`;
     if (joined.length <= width || line.trim() === "") {
       line = joined;
@@ -65,5 +65,5 @@ export function wrap(text: string, width: number): string[] {
     lines.push(line.trimEnd());
     line = `  ${word.trimStart()}`;
   }
-  return [...lines, line];
+  return [...lines, line].map((wrapped) => wrapped.replaceAll("\u00a0", " "));
 }

@@ -1,5 +1,5 @@
 import type { Canvas } from "../charts/canvas.ts";
-import { shorten } from "../format.ts";
+import { innerSpace, shorten } from "../format.ts";
 import { type Content, html, type Markup } from "../markup.ts";
 import type { Report } from "../report.ts";
 
@@ -15,9 +15,6 @@ export interface Section {
 
 /** Makes a section from the report; undefined where the report has nothing for it. */
 export type SectionMaker = (report: Report, canvas: Canvas) => Section | undefined;
-
-/** A space inside a number or between it and its unit. */
-const innerSpace = /(?<=\d) (?=\d{3}(?!\d)|(?:[kMGT]?B|[kMGT]|[mµn]?[sJ]|min|h|%|dB|points?)(?!\w))/g;
 
 /** Numbers of a text set for reading: thin spaces that do not break, a true minus. */
 export function number(text: string): string {
