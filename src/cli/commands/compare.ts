@@ -91,9 +91,10 @@ export async function measure(
     ...(flags.limit !== undefined && { limit: flags.limit }),
     ...(flags.batch !== undefined && { batch: flags.batch }),
   });
-  if (flags.report !== undefined) await writeReport(report, flags.report);
   env.print(renderTerminal(reportSections(report), terminalOptions()));
   env.json(report);
+  // last: what was measured is not lost where it can't be written
+  if (flags.report !== undefined) await writeReport(report, flags.report);
 }
 
 /** A file's name alone, unless two models share it. */

@@ -61,9 +61,9 @@ async function compressModel(
   const job: Job = { env, graph, flags, name: basename(model), ...(data && { data }) };
   const done = recipe ? await runRecipe(job, recipe) : await searchPlan(job);
   if (done.graph) await save(data ? keepPreprocess(done.graph, data) : done.graph, output, { signal });
-  if (reportPath !== undefined && done.report) await writeReport(done.report, reportPath);
   if (done.report) env.print(renderTerminal(reportSections(done.report), terminalOptions()));
   env.json(done.report ?? { ledger: done.ledger });
+  if (reportPath !== undefined && done.report) await writeReport(done.report, reportPath);
   if (!done.graph) refuse(output, done.report);
 }
 
