@@ -1,7 +1,7 @@
 import type { Dim, Graph, Value } from "../graph/graph.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import type { DType } from "../tensor/dtype.ts";
-import { intermediates } from "./observe.ts";
+import { intermediates, typeProbe } from "./observe.ts";
 
 /** Type of a value as far as it is proven: a free size by its name, null where nothing is known. */
 export interface InferredType {
@@ -9,9 +9,6 @@ export interface InferredType {
   /** Absent where the rank is unknown. */
   readonly shape?: readonly Dim[];
 }
-
-/** Weights up to this many elements stay in the probe, since shapes may be computed from them. */
-const smallWeight = 4096;
 
 /**
  * Types and symbolic shapes of all tensors of the main graph, as the runtime's own shape inference proves them from the
@@ -31,7 +28,7 @@ export async function inferTypes(
   const found = knownTypes({ ...graph, inputs: fixed });
   const names = [...new Set(intermediates(graph))];
   if (names.length === 0) return found;
-  const session = await runtime.open(probe({ ...graph, inputs: fixed }, names), { optimize: "disabled" });
+  const session = await runtime.open(typeProbe({ ...graph, inputs: fixed }, names), { optimize: "disabled" });
   try {
     for (const { name, type } of session.outputs) {
       if (type?.kind !== "tensor") continue;
@@ -63,26 +60,4 @@ export function withDims(value: Value, dims: Readonly<Record<string, number>>): 
   // the extra part may hold the old type in the file's own form
   const { extra: _, ...plain } = value;
   return { ...plain, type: { ...type, shape } };
-}
-
-/** The graph with every intermediate value as an output, and its large weights as inputs of the same type. */
-function probe(graph: Graph, names: readonly string[]): Graph {
-  const inputs = new Map<string, Value>(graph.inputs.map((input) => [input.name, input]));
-  const weights = new Map(graph.weights);
-  for (const [name, { dtype, shape, size }] of graph.weights) {
-    if (size <= smallWeight) {
-      inputs.delete(name);
-      continue;
-    }
-    weights.delete(name);
-    inputs.set(name, { name, type: { kind: "tensor", dtype, shape } });
-  }
-  return {
-    ...graph,
-    weights,
-    inputs: [...inputs.values()],
-    outputs: names.map((name) => ({ name })),
-    declared: new Map(),
-    irVersion: Math.max(4, graph.irVersion),
-  };
 }

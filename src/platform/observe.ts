@@ -1,6 +1,6 @@
 import { fail } from "../errors.ts";
 import { edit } from "../graph/edit.ts";
-import { type Graph, makeNode, type Subgraph } from "../graph/graph.ts";
+import { type Dim, type Graph, makeNode, type Subgraph, type Value } from "../graph/graph.ts";
 import { links, reads } from "../graph/walk.ts";
 import { type DType, packedBytes } from "../tensor/dtype.ts";
 import { type Tensor, toNumbers } from "../tensor/tensor.ts";
@@ -15,10 +15,10 @@ export interface ObservedType {
 const typeCache = new WeakMap<Graph, Map<string, ReadonlyMap<string, ObservedType>>>();
 
 /**
- * Types and shapes of all tensors of the main graph (weights, inputs, intermediates, outputs), found by running it once
- * on `feeds` with a Shape behind every value: every operator the runtime knows is covered, and only shapes leave the
- * run. Values inside control flow, and those that are not tensors or of a type the runtime can't name, are absent.
- * Cached by graph and shapes fed.
+ * Types and shapes of all tensors of the main graph (weights, inputs, intermediates, outputs) for feeds of these shapes:
+ * proven by the runtime's shape inference, and where that does not suffice found by running the graph on `feeds` with a
+ * Shape behind the values in question, so that every operator the runtime knows is covered. Values inside control flow,
+ * and those that are not tensors or of a type the runtime can't name, are absent. Cached by graph and shapes fed.
  *
  * @throws PareError where the runtime refuses the model or the feeds
  */
@@ -35,44 +35,96 @@ export async function observeTypes(
   const found = new Map<string, ObservedType>();
   for (const [name, { dtype, shape }] of graph.weights) found.set(name, { dtype, shape });
   for (const [name, { dtype, shape }] of Object.entries(feeds)) found.set(name, { dtype, shape });
-  const { dtypes, shapes } = await run(graph, runtime, feeds);
-  for (const [name, dtype] of dtypes) {
-    const shape = shapes.get(name);
-    if (shape) found.set(name, { dtype, shape });
+  const open: [name: string, dtype: DType][] = [];
+  for (const { name, type } of await inferred(graph, runtime, feeds)) {
+    if (type?.kind !== "tensor") continue;
+    // the runtime tells a scalar and an unknown rank alike
+    if (type.shape?.length && isConcrete(type.shape)) found.set(name, { dtype: type.dtype, shape: type.shape });
+    else open.push([name, type.dtype]);
   }
+  const shapes = await observedShapes(
+    graph,
+    runtime,
+    feeds,
+    open.map(([name]) => name),
+  );
+  for (const [name, dtype] of open) found.set(name, { dtype, shape: shapes.get(name)! });
   const perGraph = typeCache.get(graph) ?? new Map<string, ReadonlyMap<string, ObservedType>>();
   typeCache.set(graph, perGraph.set(key, found));
   return found;
 }
 
-async function run(
-  graph: Graph,
-  runtime: Runtime,
-  feeds: Tensors,
-): Promise<{ dtypes: Map<string, DType>; shapes: Map<string, number[]> }> {
-  const dtypes = await intermediateTypes(graph, runtime);
-  const shapeName = new Map([...dtypes.keys()].map((name, i) => [`pare_shape_${i}`, name]));
-  const probes = [...shapeName].map(([shape, name]) => makeNode("Shape", [name], [shape]));
-  const probed: Graph = {
-    ...graph,
-    nodes: [...graph.nodes, ...probes],
-    outputs: [...shapeName.keys()].map((name) => ({ name, type: { kind: "tensor", dtype: "int64" } })),
-  };
-  if (probes.length === 0) return { dtypes, shapes: new Map() };
-  const session = await runtime.open(probed, { optimize: "disabled" });
-  try {
-    const results = await session.run(feeds);
-    return { dtypes, shapes: new Map(Object.entries(results).map(([key, t]) => [shapeName.get(key)!, toNumbers(t)])) };
-  } finally {
+function isConcrete(shape: readonly Dim[]): shape is readonly number[] {
+  return shape.every((dim) => typeof dim === "number");
+}
+
+/** All intermediate values with the types that the runtime infers for feeds of these shapes while loading. */
+async function inferred(graph: Graph, runtime: Runtime, feeds: Tensors): Promise<readonly Value[]> {
+  const names = [...new Set(intermediates(graph))];
+  if (names.length === 0) return [];
+  const inputs = graph.inputs.map(({ name, type }): Value => {
+    const feed = feeds[name];
+    return feed
+      ? { name, type: { kind: "tensor", dtype: feed.dtype, shape: feed.shape } }
+      : { name, ...(type && { type }) };
+  });
+  const loaded = async (probe: Graph): Promise<readonly Value[]> => {
+    const session = await runtime.open(probe, { optimize: "disabled" });
     await session.release();
+    return session.outputs;
+  };
+  try {
+    return await loaded(typeProbe({ ...graph, inputs }, names));
+  } catch {
+    return loaded(exposed(graph, names)); // some operators want their weights as constants
   }
 }
 
-/** Element types of all intermediate tensors, as the runtime infers them while loading. */
-async function intermediateTypes(graph: Graph, runtime: Runtime): Promise<Map<string, DType>> {
-  const session = await runtime.open(exposed(graph, intermediates(graph)), { optimize: "disabled" });
+/** Weights up to this many elements stay in the probe, since shapes may be computed from them. */
+const smallWeight = 4096;
+
+/** The graph with `names` as its outputs, and its large weights as inputs of the same type: loads in milliseconds. */
+export function typeProbe(graph: Graph, names: readonly string[]): Graph {
+  const inputs = new Map<string, Value>(graph.inputs.map((input) => [input.name, input]));
+  const weights = new Map(graph.weights);
+  for (const [name, { dtype, shape, size }] of graph.weights) {
+    if (size <= smallWeight) {
+      inputs.delete(name);
+      continue;
+    }
+    weights.delete(name);
+    inputs.set(name, { name, type: { kind: "tensor", dtype, shape } });
+  }
+  return {
+    ...graph,
+    weights,
+    inputs: [...inputs.values()],
+    outputs: names.map((name) => ({ name })),
+    declared: new Map(),
+    irVersion: Math.max(4, graph.irVersion),
+  };
+}
+
+async function observedShapes(
+  graph: Graph,
+  runtime: Runtime,
+  feeds: Tensors,
+  names: readonly string[],
+): Promise<ReadonlyMap<string, readonly number[]>> {
+  if (names.length === 0) return new Map();
+  const shapeName = new Map(names.map((name, i) => [name, `pare_shape_${i}`]));
+  // each Shape right behind its value, so that the value is freed as early as ever
+  const nodes = graph.nodes.flatMap((node) => [
+    node,
+    ...node.outputs.flatMap((name) => {
+      const shape = shapeName.get(name);
+      return shape ? [makeNode("Shape", [name], [shape])] : [];
+    }),
+  ]);
+  const session = await runtime.open(exposed({ ...graph, nodes }, [...shapeName.values()]), { optimize: "disabled" });
   try {
-    return new Map(session.outputs.flatMap(({ name, type }) => (type?.kind === "tensor" ? [[name, type.dtype]] : [])));
+    const results = await session.run(feeds);
+    return new Map(names.map((name) => [name, toNumbers(results[shapeName.get(name)!]!)]));
   } finally {
     await session.release();
   }
