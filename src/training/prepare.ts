@@ -80,7 +80,7 @@ export async function prepare(
 }
 
 /** The input of the softmax that a model ends in, looking through reshapes; the output itself otherwise. */
-function logitsOf(graph: Graph, output: string): string {
+export function logitsOf(graph: Graph, output: string): string {
   const { producer } = links(graph);
   let name = output;
   for (let node = producer.get(name); node; node = producer.get(name)) {

@@ -66,6 +66,8 @@ export interface TrainContext {
   readonly run?: string;
   readonly signal: AbortSignal;
   log(message: string): void;
+  /** The graph to put the trained weights into and to validate, where that is not the one that is differentiated. */
+  readonly result?: Graph;
   /** After every step. */
   progress?(state: StepProgress): void;
   /** A line of the metrics log. */
@@ -179,7 +181,6 @@ export async function train(model: Graph, options: TrainOptions, context: TrainC
       }
       await endEpoch({
         model,
-        step,
         buffers,
         progress,
         context,
@@ -195,7 +196,7 @@ export async function train(model: Graph, options: TrainOptions, context: TrainC
       }
     }
     const best = buffers.best ?? buffers.weights();
-    return { model: withWeights(model, best), records: progress.records, best: progress.best };
+    return { model: withWeights(context.result ?? model, best), records: progress.records, best: progress.best };
   } finally {
     await session.release();
   }
@@ -255,7 +256,6 @@ async function prepared(
 
 interface EpochEnd {
   readonly model: Graph;
-  readonly step: TrainingStep;
   readonly buffers: StateBuffers;
   readonly progress: Progress;
   readonly context: TrainContext;
@@ -269,7 +269,9 @@ async function endEpoch({ model, buffers, progress, context, epoch, done, starte
   const { metric, validationSplit } = context;
   const weights = buffers.weights();
   const score =
-    metric && validationSplit !== undefined ? await scoreOf(withWeights(model, weights), context) : undefined;
+    metric && validationSplit !== undefined
+      ? await scoreOf(withWeights(context.result ?? model, weights), context)
+      : undefined;
   const { best } = progress;
   const better =
     score === undefined ||

@@ -1,6 +1,6 @@
 import { intAttribute, intsAttribute, type Node, stringAttribute } from "../../graph/graph.ts";
-import { type Backward, ints, type Rule } from "../rule.ts";
-import { dyOf, reshaped, shapeIn, shapeOut, sumOver } from "./helpers.ts";
+import { type Backward, ints, type Rule, scalar } from "../rule.ts";
+import { count, dyOf, reshaped, shapeIn, shapeOut, sumOver } from "./helpers.ts";
 
 /** A convolution's geometry, one entry a spatial axis, padding resolved. */
 export interface Window {
@@ -97,10 +97,100 @@ interface Shaped {
 }
 
 /**
- * dW of a convolution, as a convolution in which batch and channels change places, and strides and dilations too:
- * dW[o, i, k] = Σ_{n, p} x[n, i, s p + d k - pad] dy[n, o, p].
+ * dW of a convolution: dW[o, i, k] = Σ_{n, p} x[n, i, s p + d k - pad] dy[n, o, p]. By taps where there is one group or
+ * one channel a group, which the runtime's matrix products and elementwise kernels do best; else as a convolution.
  */
 export function convWeight(g: Backward, x: Shaped, dy: Shaped, window: Window): string {
+  if (window.group === 1) return weightByTaps(g, x, dy, window);
+  const depthwise = x.shape[1] === window.group && dy.shape[1] === window.group;
+  return depthwise ? depthwiseByTaps(g, x, dy, window) : weightByConvolution(g, x, dy, window);
+}
+
+/** Every tap of a kernel as its coordinates, the last one moving fastest. */
+function taps(kernel: readonly number[]): readonly (readonly number[])[] {
+  return kernel.reduce<readonly (readonly number[])[]>(
+    (all, size) => all.flatMap((tap) => Array.from({ length: size }, (_, k) => [...tap, k])),
+    [[]],
+  );
+}
+
+/** x with zeros around it, such that every tap of every window lies inside; more at the end of the first spatial axis. */
+function padded(g: Backward, x: Shaped, dy: Shaped, window: Window, extra: number): Shaped {
+  const { kernel, strides, dilations, begins } = window;
+  const ends = kernel.map((k, i) => {
+    const reach = (dy.shape[i + 2]! - 1) * strides[i]! + (k - 1) * dilations[i]! + 1;
+    return Math.max(0, reach - x.shape[i + 2]! - begins[i]!) + (i === 0 ? extra : 0);
+  });
+  const shape = x.shape.map((dim, axis) => (axis < 2 ? dim : dim + begins[axis - 2]! + ends[axis - 2]!));
+  if ([...begins, ...ends].every((n) => n === 0)) return x;
+  return { name: g.op("Pad", [x.name, ints(g, [0, 0, ...begins, 0, 0, ...ends]), scalar(g, 0)]), shape };
+}
+
+/** The elements that one tap meets, [n, channels, ...places of dy]. */
+function strided(g: Backward, x: Shaped, dy: Shaped, { strides, dilations }: Window, tap: readonly number[]): string {
+  const starts = tap.map((k, i) => k * dilations[i]!);
+  const ends = starts.map((start, i) => start + (dy.shape[i + 2]! - 1) * strides[i]! + 1);
+  const axes = tap.map((_, i) => i + 2);
+  if (ends.every((end, i) => starts[i] === 0 && end === x.shape[i + 2])) return x.name;
+  const steps = strides.every((stride) => stride === 1) ? [] : [ints(g, strides)];
+  return g.op("Slice", [x.name, ints(g, starts), ints(g, ends), ints(g, axes), ...steps]);
+}
+
+/**
+ * One matrix product a tap, summed over the batch. At stride 1 the padded image is flattened, so that every tap is one
+ * contiguous piece of it: dy then gets the padded image's rows, zeros at their ends.
+ */
+function weightByTaps(g: Backward, x: Shaped, dy: Shaped, window: Window): string {
+  const { kernel, strides, dilations } = window;
+  const [n, channels, out] = [x.shape[0]!, x.shape[1]!, dy.shape[1]!];
+  const all = taps(kernel);
+  const contiguous = all.length > 1 && strides.every((stride) => stride === 1);
+  const image = padded(g, x, dy, window, contiguous && kernel.length > 1 ? 1 : 0);
+  const places = count(dy.shape.slice(2));
+  let pieces: (tap: readonly number[]) => string;
+  let rows: string;
+  if (contiguous) {
+    const inner = image.shape.slice(3);
+    const wide = [n, out, dy.shape[2]!, ...inner];
+    const ends = wide.map((dim, axis) => dim - dy.shape[axis]!);
+    const zeros = [...wide.map(() => 0), ...ends];
+    const spread = ends.every((e) => e === 0) ? dy.name : g.op("Pad", [dy.name, ints(g, zeros), scalar(g, 0)]);
+    const length = count(wide.slice(2));
+    rows = g.op("Reshape", [spread, ints(g, [n, out, length])]);
+    const flat = g.op("Reshape", [image.name, ints(g, [n, channels, count(image.shape.slice(2))])]);
+    pieces = (tap) => {
+      const start = tap.reduce((sum, k, i) => sum + k * dilations[i]! * count(image.shape.slice(i + 3)), 0);
+      return g.op("Slice", [flat, ints(g, [start]), ints(g, [start + length]), ints(g, [2])]);
+    };
+  } else {
+    rows = g.op("Reshape", [dy.name, ints(g, [n, out, places])]);
+    pieces = (tap) => g.op("Reshape", [strided(g, image, dy, window, tap), ints(g, [n, channels, places])]);
+  }
+  const products = all.map((tap) => {
+    const product = g.op("MatMul", [rows, g.op("Transpose", [pieces(tap)], { perm: [0, 2, 1] })]);
+    return g.op("ReduceSum", [product, ints(g, [0])], { keepdims: 1 });
+  });
+  const stacked = products.length === 1 ? products[0]! : g.op("Concat", products, { axis: 0 });
+  const ordered = g.op("Transpose", [stacked], { perm: [1, 2, 0] });
+  return g.op("Reshape", [ordered, ints(g, [out, channels, ...kernel])]);
+}
+
+/** One channel a group: the sum over batch and places of x dy, tap by tap. */
+function depthwiseByTaps(g: Backward, x: Shaped, dy: Shaped, window: Window): string {
+  const image = padded(g, x, dy, window, 0);
+  const axes = dy.shape.map((_, axis) => axis).filter((axis) => axis !== 1);
+  const sums = taps(window.kernel).map((tap) => {
+    const sum = sumOver(g, g.op("Mul", [strided(g, image, dy, window, tap), dy.name]), axes, false);
+    return g.op("Reshape", [sum, ints(g, [dy.shape[1]!, 1])]);
+  });
+  const stacked = sums.length === 1 ? sums[0]! : g.op("Concat", sums, { axis: 1 });
+  return g.op("Reshape", [stacked, ints(g, [dy.shape[1]!, 1, ...window.kernel])]);
+}
+
+/**
+ * dW as a convolution in which batch and channels change places, and strides and dilations too.
+ */
+function weightByConvolution(g: Backward, x: Shaped, dy: Shaped, window: Window): string {
   const { kernel, strides, dilations, begins, group } = window;
   const spatial = kernel.map((_, i) => i + 2);
   const [n, channels] = [x.shape[0]!, x.shape[1]!];
