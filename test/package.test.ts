@@ -1,9 +1,20 @@
 import { execFile } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { transform } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { version } from "../src/version.ts";
 
@@ -20,6 +31,9 @@ const folder = mkdtempSync(join(tmpdir(), "pare-package-"));
 const source = join(folder, "source");
 const project = join(folder, "project");
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** The TypeScript program that README.md shows. */
+const readmeProgram = /```ts\n(.*?)```/s.exec(readFileSync(join(root, "README.md"), "utf8"))![1]!;
 
 const subpaths = Object.keys(manifest.exports)
   .filter((path) => path !== "./package.json" && path !== "./web")
@@ -96,6 +110,7 @@ export async function copy(from: string, to: string): Promise<number> {
 }
 `,
     );
+    writeFileSync(join(project, "readme.ts"), readmeProgram);
     const options = {
       module: "nodenext",
       target: "es2023",
@@ -103,14 +118,25 @@ export async function copy(from: string, to: string): Promise<number> {
       types: [],
       strict: true,
       exactOptionalPropertyTypes: true,
+      noUncheckedIndexedAccess: true,
       noEmit: true,
     };
-    writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions: options, files: ["use.ts"] }));
+    writeFileSync(
+      join(project, "tsconfig.json"),
+      JSON.stringify({ compilerOptions: options, files: ["use.ts", "readme.ts"] }),
+    );
     const compiler = join(root, "node_modules", ".bin", "tsc");
     const { stdout } = await execute(compiler, ["-p", "."], { cwd: project }).catch(
       (error: { stdout: string }) => error,
     );
     expect(stdout).toBe("");
+  });
+
+  test("runs the program of the README", async () => {
+    cpSync(join(root, "examples", "digits", "model.onnx"), join(project, "model.onnx"));
+    writeFileSync(join(project, "readme.js"), (await transform(readmeProgram, { loader: "ts" })).code);
+    await execute(process.execPath, ["readme.js"], { cwd: project });
+    expect(statSync(join(project, "small.onnx")).size).toBeLessThan(statSync(join(project, "model.onnx")).size / 5);
   });
 
   test("npx pare answers", async () => {
