@@ -43,7 +43,11 @@ function isDataset(value: unknown): value is Dataset {
 
 function checkBatch(value: unknown, path: string): Batch {
   if (typeof value !== "object" || value === null || !("inputs" in value)) {
-    return fail(path, "yielded something that is not a batch", "A batch is { inputs, labels?, size }");
+    return fail(
+      path,
+      "yielded something that is not a batch",
+      "A batch is { inputs: { name: { shape, data } }, labels? }",
+    );
   }
   const { inputs, labels, truth, size } = value as {
     inputs: object;

@@ -53,7 +53,11 @@ export const nodeFiles: Files = {
       const module = (await import(pathToFileURL(resolve(path)).href)) as { default?: unknown };
       return module.default;
     } catch (error) {
-      return fail(path, `can't be loaded: ${messageOf(error)}`, "Mend the module", error);
+      const typescript = (error as NodeJS.ErrnoException).code === "ERR_UNKNOWN_FILE_EXTENSION";
+      const hint = typescript
+        ? "Node reads TypeScript from 22.18 on: update it, or compile the module"
+        : "Mend the module";
+      return fail(path, `can't be loaded: ${messageOf(error)}`, hint, error);
     }
   },
 };
