@@ -90,7 +90,8 @@ describe("runtime", () => {
     const { stdout, stderr } = await promisify(execFile)(
       process.execPath,
       ["--import", "tsx", "--input-type=module", "--eval", script],
-      { cwd: import.meta.dirname },
+      // tsx leaves a folder where temporary files go
+      { cwd: import.meta.dirname, env: { ...process.env, TMPDIR: folder } },
     );
     expect(stderr).not.toContain("onnxruntime");
     for (const line of stdout.trim().split("\n")) expect(line).toMatch(/^$|^PareError runtime: the provider '/);
