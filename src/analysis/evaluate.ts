@@ -1,6 +1,7 @@
 import { rowsOf } from "../data/arrays.ts";
 import type { Batch, Dataset } from "../data/dataset.ts";
 import { evaluationSplit } from "../data/samples.ts";
+import { requiredInputs } from "../data/synthetic.ts";
 import { fail, PareError } from "../errors.ts";
 import { type Graph, opKey } from "../graph/graph.ts";
 import { links } from "../graph/walk.ts";
@@ -70,7 +71,9 @@ export async function evaluate(
   runtime: Runtime,
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
-  if (models.length === 0) fail("evaluate", "there is no model");
+  const [first] = models;
+  if (!first) fail("evaluate", "there is no model");
+  for (const model of models) refuseOtherInputs(first, model);
   const fixed = fixedBatch(models);
   const batch = fixed ?? options.batch ?? 32;
   const sessions: Session[] = [];
@@ -101,6 +104,15 @@ export async function evaluate(
   } finally {
     for (const session of sessions) await session.release();
   }
+}
+
+/** Samples are made for the first model's inputs: another model must get by with them. */
+function refuseOtherInputs(first: NamedModel, other: NamedModel): void {
+  const fed = first.graph.inputs.map(({ name }) => name);
+  const missing = requiredInputs(other.graph).find(({ name }) => !fed.includes(name));
+  if (!missing) return;
+  const what = `takes the input '${missing.name}', but '${first.name}' has only ${fed.join(", ") || "none"}`;
+  fail(other.name, what, "Only models with the same inputs can be given the same samples");
 }
 
 /** The size of the batch axis that a model fixes, if any does: the first axis of its first input that has two or more. */
