@@ -154,7 +154,10 @@ def quantize(config, clock):
             from onnxruntime.tools import symbolic_shape_infer  # noqa: F401
     logging.disable(logging.INFO)
     options = named_enumerations(config.get("options", {}))
-    with tempfile.TemporaryDirectory(prefix="peer.") as folder:
+    for key in config.keys() & {"model", "output", "calibration"}:
+        config[key] = os.path.abspath(config[key])
+    # the tool leaves sym_shape_infer_temp.onnx and its data in the working directory where shape inference fails
+    with tempfile.TemporaryDirectory(prefix="peer.") as folder, contextlib.chdir(folder):
         model, note = preprocess(config, folder, clock)
         with clock.phase("quantize"):
             if config["method"] == "static":
