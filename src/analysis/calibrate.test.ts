@@ -3,7 +3,7 @@ import { makeGraph, makeNode } from "../graph/graph.ts";
 import { runtime } from "../platform/node.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { random } from "../random.ts";
-import { float32 } from "../tensor/tensor.ts";
+import { float32, tensor } from "../tensor/tensor.ts";
 import { calibrate, mergeCalibrations } from "./calibrate.ts";
 
 let engine: Runtime;
@@ -51,11 +51,28 @@ test("figures are those of the data", async () => {
   const { tensors } = await calibrate(graph, engine, ["x"], feeds, { channels: new Map([["x", 1]]) });
   const all = feeds.map(({ x }) => new Float32Array(x!.bytes().slice().buffer));
   const x = tensors.get("x")!;
-  expect(x.histogram.max).toBe(Math.max(...all.flatMap((v) => [...v])));
+  expect(x.histogram!.max).toBe(x.max);
+  expect(x.max).toBe(Math.max(...all.flatMap((v) => [...v])));
   expect(x.meanMax).toBeCloseTo(all.reduce((sum, v) => sum + Math.max(...v), 0) / 9, 10);
   const second = all.flatMap((v) => [v[1]!, v[4]!]);
   expect(x.channels!.mean[1]).toBeCloseTo(second.reduce((a, b) => a + b) / 18, 10);
   expect(x.channels!.absMax[1]).toBe(Math.max(...second.map(Math.abs)));
+});
+
+test("without histograms, all but these is the same though no tensor leaves the runtime", async () => {
+  const whole = await calibrate(graph, engine, ["x", "r", "l"], feeds);
+  const extremes = await calibrate(graph, engine, ["x", "r", "l"], feeds, { histograms: false });
+  expect(extremes.samples).toBe(whole.samples);
+  expect(extremes.growth).toBe(whole.growth);
+  for (const [name, { histogram, ...rest }] of whole.tensors) {
+    expect(histogram).toBeDefined();
+    expect(extremes.tensors.get(name), name).toEqual(rest);
+  }
+  const zeros = makeGraph({ ...graph, nodes: [makeNode("Compress", ["x", "none"], ["l"])] });
+  const empty = { ...zeros, weights: new Map([["none", tensor("bool", [1], new Uint8Array(1))]]) };
+  const { tensors } = await calibrate(empty, engine, ["x", "l"], feeds, { histograms: false });
+  expect(tensors.get("x")!.max).toBe(whole.tensors.get("x")!.max);
+  expect(tensors.get("l")!.samples).toBe(0);
 });
 
 test("growth tells whether ranges still widen", async () => {
@@ -66,11 +83,14 @@ test("growth tells whether ranges still widen", async () => {
   expect(widening.growth).toBeCloseTo(0.5, 10);
 });
 
-test("an infinite tensor is marked, NaN is refused by name and sample", async () => {
-  const { tensors } = await calibrate(graph, engine, ["r", "l"], [{ x: float32([2, 3], new Float32Array(6)) }]);
+test.each([true, false])("an infinite tensor is marked, NaN is refused by name and sample", async (histograms) => {
+  const zeros = [{ x: float32([2, 3], new Float32Array(6)) }];
+  const { tensors } = await calibrate(graph, engine, ["r", "l"], zeros, { histograms });
   expect(tensors.get("l")!.infinite).toBe(true);
   expect(tensors.get("r")!.infinite).toBe(false);
   const bad = { x: float32([2, 3], [0, Number.NaN, 0, 0, 0, 0]) };
-  await expect(calibrate(graph, engine, ["x"], [feeds[0]!, bad])).rejects.toThrow("'x' is NaN on sample 2");
-  await expect(calibrate(graph, engine, ["x"], [])).rejects.toThrow(/no data/);
+  await expect(calibrate(graph, engine, ["x"], [feeds[0]!, bad], { histograms })).rejects.toThrow(
+    "'x' is NaN on sample 2",
+  );
+  await expect(calibrate(graph, engine, ["x"], [], { histograms })).rejects.toThrow(/no data/);
 });

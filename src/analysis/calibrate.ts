@@ -1,9 +1,10 @@
-import { fail } from "../errors.ts";
+import { fail, PareError } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
-import { addToHistogram, type Histogram, makeHistogram, mergeHistogram } from "../tensor/histogram.ts";
+import { addToHistogram, finiteExtremes, type Histogram, makeHistogram, mergeHistogram } from "../tensor/histogram.ts";
 import { split } from "../tensor/statistics.ts";
 import { type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import { observeExtremes } from "./extremes.ts";
 import { observeValues } from "./observe.ts";
 import type { Observation } from "./ranges.ts";
 
@@ -43,6 +44,8 @@ export interface Calibration {
 export interface CalibrateOptions {
   /** Tensors whose channels are wanted, with the channel axis. */
   readonly channels?: ReadonlyMap<string, number>;
+  /** Whether to keep histograms; true by default. Without them and without channels no tensor leaves the runtime. */
+  readonly histograms?: boolean;
   /** Bins of the histograms; a power of two. */
   readonly bins?: number;
   /** Bytes of observed values held at one time. */
@@ -52,7 +55,9 @@ export interface CalibrateOptions {
 }
 
 interface Running {
-  readonly histogram: Histogram;
+  readonly histogram?: Histogram;
+  min: number;
+  max: number;
   sumMin: number;
   sumMax: number;
   samples: number;
@@ -63,7 +68,7 @@ interface Running {
 }
 
 /**
- * Runs a graph over samples and keeps of each named tensor its histogram and the means of its extremes; with
+ * Runs a graph over samples and keeps of each named tensor its extremes, their means and its histogram; with
  * `channels`, also each channel's mean and largest magnitude. Streaming: memory is that of one run and of the
  * histograms. The order of the samples does not matter (sums are in double precision).
  *
@@ -78,58 +83,108 @@ export async function calibrate(
   feeds: AsyncIterable<Tensors> | Iterable<Tensors>,
   options: CalibrateOptions = {},
 ): Promise<Calibration> {
+  if (options.histograms === false && !options.channels?.size) {
+    const found = await byExtremes(graph, runtime, names, feeds, options);
+    if (found) return found;
+  }
   const running = new Map<string, Running>();
-  let samples = 0;
+  const seen = progressOf(options);
   const visit = (name: string, value: Tensor, index: number): void => {
-    if (index >= samples) {
-      samples = index + 1;
-      options.progress?.(samples);
-    }
-    const known = running.get(name);
-    const state = known ?? start(options.bins);
-    if (!known) running.set(name, state);
-    observe(state, name, value, options.channels?.get(name));
+    seen.sample(index);
+    observe(stateOf(running, name, options), name, value, options.channels?.get(name));
   };
   const observing = {
     ...(options.budget !== undefined && { budget: options.budget }),
     ...(options.signal && { signal: options.signal }),
   };
   await observeValues(graph, runtime, names, feeds, visit, observing);
-  const tensors = new Map<string, CalibratedTensor>();
-  for (const [name, state] of running) tensors.set(name, finish(state));
-  const growth = meanGrowth([...running.values()], samples);
-  return { tensors, samples, ...(growth !== undefined && { growth }) };
+  return finishAll(running, seen.samples());
 }
 
-function start(bins?: number): Running {
-  return { histogram: makeHistogram(bins), sumMin: 0, sumMax: 0, samples: 0, infinite: false, extents: [] };
+/** Undefined where the runtime can't reduce a tensor (it is empty, say), or NaN is suspected: then look at all. */
+async function byExtremes(
+  graph: Graph,
+  runtime: Runtime,
+  names: readonly string[],
+  feeds: AsyncIterable<Tensors> | Iterable<Tensors>,
+  options: CalibrateOptions,
+): Promise<Calibration | undefined> {
+  const running = new Map<string, Running>();
+  const seen = progressOf(options);
+  const visit = (name: string, min: number, max: number, index: number): void => {
+    seen.sample(index);
+    const state = stateOf(running, name, options);
+    if (Number.isFinite(min) && Number.isFinite(max)) addExtremes(state, min, max);
+    else state.infinite = true;
+  };
+  try {
+    const certain = await observeExtremes(graph, runtime, names, feeds, visit, options.signal);
+    return certain ? finishAll(running, seen.samples()) : undefined;
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    if (error instanceof PareError) return undefined;
+    throw error;
+  }
+}
+
+function progressOf({ progress }: CalibrateOptions): { sample(index: number): void; samples(): number } {
+  let samples = 0;
+  return {
+    sample(index) {
+      if (index < samples) return;
+      samples = index + 1;
+      progress?.(samples);
+    },
+    samples: () => samples,
+  };
+}
+
+function stateOf(running: Map<string, Running>, name: string, { bins, histograms = true }: CalibrateOptions): Running {
+  const known = running.get(name);
+  if (known) return known;
+  const state: Running = {
+    ...(histograms && { histogram: makeHistogram(bins) }),
+    min: Number.POSITIVE_INFINITY,
+    max: Number.NEGATIVE_INFINITY,
+    sumMin: 0,
+    sumMax: 0,
+    samples: 0,
+    infinite: false,
+    extents: [],
+  };
+  running.set(name, state);
+  return state;
+}
+
+function finishAll(running: ReadonlyMap<string, Running>, samples: number): Calibration {
+  const tensors = new Map([...running].map(([name, state]) => [name, finish(state)]));
+  const growth = meanGrowth([...running.values()], samples);
+  return { tensors, samples, ...(growth !== undefined && { growth }) };
 }
 
 function observe(state: Running, name: string, value: Tensor, axis: number | undefined): void {
   const data = toFloat32(value);
   if (data.length === 0 || state.infinite) return;
-  let min = Number.POSITIVE_INFINITY;
-  let max = Number.NEGATIVE_INFINITY;
-  let check = 0; // 0 * x is NaN exactly for NaN and infinite x
-  for (let i = 0; i < data.length; i++) {
-    const x = data[i]!;
-    if (x < min) min = x;
-    if (x > max) max = x;
-    check += 0 * x;
-  }
-  if (check !== 0) {
+  const extremes = finiteExtremes(data);
+  if (!extremes) {
     if (data.some(Number.isNaN)) {
       fail("calibration", `'${name}' is NaN on sample ${state.samples + 1}`, "Check the data and its preprocessing");
     }
     state.infinite = true;
     return;
   }
-  addToHistogram(state.histogram, data, name, { min, max });
+  if (state.histogram) addToHistogram(state.histogram, data, name, extremes);
+  addExtremes(state, extremes.min, extremes.max);
+  if (axis !== undefined) observeChannels(state, value.shape, axis, data);
+}
+
+function addExtremes(state: Running, min: number, max: number): void {
+  state.min = Math.min(state.min, min);
+  state.max = Math.max(state.max, max);
   state.sumMin += min;
   state.sumMax += max;
   state.samples++;
-  if ((state.samples & (state.samples - 1)) === 0) state.extents.push(extent(state.histogram));
-  if (axis !== undefined) observeChannels(state, value.shape, axis, data);
+  if ((state.samples & (state.samples - 1)) === 0) state.extents.push(extent(state));
 }
 
 function observeChannels(state: Running, shape: readonly number[], axis: number, data: Float32Array): void {
@@ -164,20 +219,27 @@ export function mergeCalibrations(a: Calibration, b: Calibration): Calibration {
 }
 
 function mergeTensors(a: CalibratedTensor, b: CalibratedTensor): CalibratedTensor {
-  const histogram = { ...a.histogram, counts: a.histogram.counts.slice() };
-  mergeHistogram(histogram, b.histogram);
+  const histogram = a.histogram && b.histogram && mergedHistogram(a.histogram, b.histogram);
   const samples = a.samples + b.samples;
   const share = a.samples / Math.max(1, samples);
   const [x, y] = [a.channels, b.channels];
   const channels = x && y && mergeChannels(x, y);
   return {
-    histogram,
+    min: Math.min(a.min, b.min),
+    max: Math.max(a.max, b.max),
     samples,
     infinite: a.infinite || b.infinite,
     meanMin: share * a.meanMin + (1 - share) * b.meanMin,
     meanMax: share * a.meanMax + (1 - share) * b.meanMax,
+    ...(histogram && { histogram }),
     ...(channels && { channels }),
   };
+}
+
+function mergedHistogram(a: Histogram, b: Histogram): Histogram {
+  const merged = { ...a, counts: a.counts.slice() };
+  mergeHistogram(merged, b);
+  return merged;
 }
 
 function mergeChannels(a: ChannelObservation, b: ChannelObservation): ChannelObservation {
@@ -190,19 +252,21 @@ function mergeChannels(a: ChannelObservation, b: ChannelObservation): ChannelObs
   };
 }
 
-function extent({ min, max }: Histogram): number {
+function extent({ min, max }: Pick<Running, "min" | "max">): number {
   return Math.max(max, 0) - Math.min(min, 0);
 }
 
 function finish(state: Running): CalibratedTensor {
-  const { histogram, samples, infinite, channels } = state;
+  const { histogram, min, max, samples, infinite, channels } = state;
   const count = Math.max(1, samples);
   return {
-    histogram,
+    min,
+    max,
     infinite,
     samples,
     meanMin: state.sumMin / count,
     meanMax: state.sumMax / count,
+    ...(histogram && { histogram }),
     ...(channels && {
       channels: {
         axis: channels.axis,
@@ -218,7 +282,7 @@ function meanGrowth(states: readonly Running[], samples: number): number | undef
   if (samples < 2) return undefined;
   const before = Math.floor(Math.log2(samples / 2)); // extents[i] is after 2^i samples
   const shares = states.flatMap((state) => {
-    const final = extent(state.histogram);
+    const final = extent(state);
     const earlier = state.extents[before];
     return final > 0 && earlier !== undefined ? [1 - earlier / final] : [];
   });

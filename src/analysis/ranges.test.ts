@@ -12,7 +12,7 @@ const options = { dtype: "uint8", symmetric: false, percentile: 99.99 } as const
 function observed(values: Float32Array): Observation {
   const histogram = makeHistogram(4096);
   addToHistogram(histogram, values);
-  return { histogram, meanMin: -3.5, meanMax: 3.25 };
+  return { histogram, min: histogram.min, max: histogram.max, meanMin: -3.5, meanMax: 3.25 };
 }
 
 function squaredError(values: Float32Array, [min, max]: Range): number {

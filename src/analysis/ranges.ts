@@ -1,3 +1,4 @@
+import { fail } from "../errors.ts";
 import { type Affine, affineParams } from "../tensor/affine.ts";
 import type { DType } from "../tensor/dtype.ts";
 import { type Histogram, quantile } from "../tensor/histogram.ts";
@@ -7,7 +8,11 @@ export type Range = readonly [min: number, max: number];
 
 /** What calibration keeps of a tensor: enough for every method of choosing its range. */
 export interface Observation {
-  readonly histogram: Histogram;
+  /** Smallest and largest element; Infinity and -Infinity before the first. */
+  readonly min: number;
+  readonly max: number;
+  /** Absent where only extremes were asked for: they suffice for {@link isByExtremes} methods. */
+  readonly histogram?: Histogram;
   /** Means of the smallest and largest element of each sample. */
   readonly meanMin: number;
   readonly meanMax: number;
@@ -27,6 +32,11 @@ export const rangeMethods = ["min-max", "percentile", "mse", "average", "entropy
 /** One of {@link rangeMethods}. */
 export type RangeMethod = (typeof rangeMethods)[number];
 
+/** Whether a method looks at the extremes of the samples alone, not at the histogram. */
+export function isByExtremes(method: RangeMethod): boolean {
+  return method === "min-max" || method === "average";
+}
+
 /**
  * The range a method chooses:
  * - `min-max`: all that was seen;
@@ -36,14 +46,13 @@ export type RangeMethod = (typeof rangeMethods)[number];
  * - `entropy`: least Kullback-Leibler divergence of the histogram after quantization from before (Migacz 2017).
  */
 export function chooseRange(observed: Observation, method: RangeMethod, options: RangeOptions): Range {
-  const { histogram, meanMin, meanMax } = observed;
-  const all: Range = [Math.min(0, histogram.min), Math.max(0, histogram.max)];
-  if (histogram.count === histogram.zeros) return [0, 0];
+  const { min, max, meanMin, meanMax } = observed;
+  const all: Range = [Math.min(0, min), Math.max(0, max)];
+  if (all[0] === 0 && all[1] === 0) return [0, 0];
+  if (method === "min-max") return all;
+  if (method === "average") return [Math.min(0, meanMin), Math.max(0, meanMax)];
+  const histogram = observed.histogram ?? fail("chooseRange", `the method '${method}' needs a histogram`);
   switch (method) {
-    case "min-max":
-      return all;
-    case "average":
-      return [Math.min(0, meanMin), Math.max(0, meanMax)];
     case "percentile": {
       const cut = (1 - options.percentile / 100) / 2;
       const oneSided = all[0] === 0 || all[1] === 0;

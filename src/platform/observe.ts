@@ -164,7 +164,10 @@ function prune(graph: Graph): Graph {
 
 /** Bounds of {@link observeValues}. */
 export interface ObserveOptions {
-  /** Bytes of observed values held at one time; 512 MiB by default. A single larger value is observed alone. */
+  /**
+   * Bytes of observed values held at one time; 512 MiB by default. A single larger value is observed alone. Infinity
+   * spares finding out how large they are.
+   */
   readonly budget?: number;
   readonly signal?: AbortSignal;
 }
@@ -187,8 +190,9 @@ export async function observeValues(
   options: ObserveOptions = {},
 ): Promise<void> {
   const first = await firstOf(stream);
-  const types = await observeTypes(graph, runtime, first);
-  for (const part of split(names, types, options.budget ?? 2 ** 29)) {
+  const { budget = 2 ** 29 } = options;
+  const parts = Number.isFinite(budget) ? split(names, await observeTypes(graph, runtime, first), budget) : [names];
+  for (const part of parts) {
     const session = await runtime.open(exposed(graph, part));
     try {
       let index = 0;

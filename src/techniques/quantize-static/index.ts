@@ -5,7 +5,7 @@ import { type Context, technique } from "../technique.ts";
 import { type Options, options } from "./options.ts";
 import { kindOf, neverInteger, obstacle, weightOf } from "./rules.ts";
 import { divideSamples } from "./samples.ts";
-import { layerSensitivity, mostTrials, search } from "./search.ts";
+import { isDecided, layerSensitivity, mostTrials, search } from "./search.ts";
 import { type Setup, setUp } from "./setup.ts";
 
 /**
@@ -35,7 +35,8 @@ export const quantizeStatic = technique({
       : (neverInteger(node) ?? "it does not multiply with a weight"),
   async apply(input, options, context) {
     const graph = await prepared(input, options, context);
-    const samples = await divideSamples(graph, options.samples, mostTrials, context);
+    const trials = isDecided(options) ? 0 : mostTrials;
+    const samples = await divideSamples(graph, options.samples, trials, context);
     const setup = await setUp(graph, samples, options, context);
     if (setup.plan.compute.size === 0) {
       for (const [node, reason] of setup.plan.left) context.skip(nodeLabel(node), reason);
@@ -47,7 +48,8 @@ export const quantizeStatic = technique({
     const means = [`ranges by ${best.method}`];
     if (best.setup.graph !== graph) means.push("equalized channels");
     if (best.corrected) means.push("corrected biases");
-    context.log(`${means.join(", ")}: outputs at ${best.quality.toFixed(1)} dB signal to noise`);
+    const found = best.quality === undefined ? "" : `: outputs at ${best.quality.toFixed(1)} dB signal to noise`;
+    context.log(means.join(", ") + found);
     return best.graph;
   },
 });

@@ -17,11 +17,12 @@ const fewest = 8;
 
 /**
  * Divides the data: `limit` samples to calibrate, and up to `trials` others after them to compare candidates on. Where
- * the data has too few others, a quarter of the samples is held back instead.
+ * the data has too few others, a quarter of the samples is held back instead. With 0 `trials` all samples calibrate.
  *
  * @throws PareError where there is no data
  */
 export async function divideSamples(graph: Graph, limit: number, trials: number, context: Context): Promise<Samples> {
+  if (trials === 0) return { calibration: stream(graph, context, 0, limit), trial: [], heldBack: false };
   const others = await take(stream(graph, context, limit, trials));
   if (others.length >= trials / 2)
     return { calibration: stream(graph, context, 0, limit), trial: others, heldBack: false };

@@ -20,6 +20,14 @@ export interface Candidate {
   readonly quality: number;
 }
 
+/** What {@link search} chose; `quality` is absent where nothing was to choose, so nothing was measured. */
+export type Choice = Omit<Candidate, "quality"> & Partial<Pick<Candidate, "quality">>;
+
+/** Whether the options leave nothing to try. */
+export function isDecided({ method, biasCorrection, equalize, protect }: Options): boolean {
+  return method !== "auto" && !biasCorrection && !equalize && !protect;
+}
+
 /** Below this, in decibels, single layers are looked into. */
 const goodQuality = 25;
 /** From here on equalization is not tried. */
@@ -37,8 +45,12 @@ const clippingGain = 0.5;
  * Tries what can help, each on its own, measures the outputs on samples not used for calibration where there are enough,
  * and keeps what helps: methods for ranges, bias correction, equalization, float for the layers that make most noise.
  */
-export async function search(first: Setup, samples: Samples): Promise<Candidate> {
-  const { options, context, graph } = first;
+export async function search(first: Setup, samples: Samples): Promise<Choice> {
+  const { options, context, graph, plan } = first;
+  const { method } = options;
+  if (method !== "auto" && isDecided(options)) {
+    return { setup: first, plan, method, corrected: false, graph: write(first, plan, method, false) };
+  }
   const wanted = await trialReference(first, samples);
   let best = await bestMethod(first, first.plan, wanted);
   if (best.corrected) best = better(best, await candidate(first, first.plan, best.method, false, wanted));

@@ -1,6 +1,6 @@
 import { type Calibration, calibrate } from "../../analysis/calibrate.ts";
 import { intermediates, type ObservedType, observeTypes } from "../../analysis/observe.ts";
-import { chooseRange, type Range, type RangeMethod } from "../../analysis/ranges.ts";
+import { chooseRange, isByExtremes, type Range, type RangeMethod } from "../../analysis/ranges.ts";
 import { fail } from "../../errors.ts";
 import type { Graph, Node } from "../../graph/graph.ts";
 import type { Tensors } from "../../platform/runtime.ts";
@@ -56,6 +56,7 @@ export async function observe(
   const names = [...graph.inputs.map(({ name }) => name), ...intermediates(graph)].filter((name) => wanted.has(name));
   return calibrate(graph, context.runtime, names, feeds, {
     channels,
+    histograms: options.method === "auto" || !isByExtremes(options.method),
     signal: context.signal,
     progress: (done) => context.progress(done, Math.min(options.samples, available), "samples"),
   });
