@@ -34,6 +34,7 @@ async function programFor(argv: readonly string[], signal: AbortSignal): Promise
     .helpOption("-h, --help", "print help")
     .helpCommand("help [command]", "print the help of a command")
     .exitOverride()
+    .showHelpAfterError("See `pare <command> --help`.")
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "pare: ")) })
     .configureHelp({ helpWidth: Math.min(process.stdout.columns ?? 100, 100), showGlobalOptions: false })
     .addHelpText("after", "\nEvery command has its own help: pare <command> --help");
