@@ -30,12 +30,12 @@ export interface BlockFitter {
   /** The code of the last block that means 0. */
   zero(): number;
   /**
-   * Fits the `count` elements at `start`, `start + stride`, ...
+   * Fits the `count` elements from `start` on.
    *
    * @param position of the first element on the axis that importance is given for
    * @returns false if an element is not finite
    */
-  run(values: Float32Array, start: number, stride: number, count: number, position: number): boolean;
+  run(values: Float32Array, start: number, count: number, position: number): boolean;
 }
 
 /**
@@ -57,9 +57,10 @@ export function blockFitter(grid: Grid, block: number, importance?: Float32Array
     width,
     levels: levelsOf(width),
     symmetric: grid.symmetric || width === "ternary" || width === "binary",
-    x: new Float32Array(block),
-    m: importance && new Float32Array(block),
+    x: new Float32Array(0),
+    at: 0,
     n: 0,
+    m: importance && new Float32Array(block),
     stats: new Float64Array(3),
     best: new Float64Array(3),
     sums: new Float64Array(2),
@@ -69,9 +70,11 @@ export function blockFitter(grid: Grid, block: number, importance?: Float32Array
     codes,
     scale: () => b.best[0]!,
     zero: () => b.best[1]!,
-    run(values, start, stride, count, position) {
+    run(values, start, count, position) {
+      b.x = values;
+      b.at = start;
       b.n = count;
-      if (!gather(values, start, stride, b)) return false;
+      if (!measure(b)) return false;
       if (b.m) b.m.set(importance!.subarray(position, position + count));
       b.best[0] = 1;
       b.best[1] = middle;
@@ -98,14 +101,13 @@ function solverOf({ fixed, width, method }: Grid): (block: Block) => void {
   return method === "search" ? search : hqq;
 }
 
-/** Copies a block and takes its statistics; false if an element is not finite. */
-function gather(values: Float32Array, start: number, stride: number, { x, n, stats }: Block): boolean {
+/** Takes the statistics of a block; false if an element is not finite. */
+function measure({ x, at, n, stats }: Block): boolean {
   let low = 0;
   let high = 0;
   let total = 0;
-  for (let i = 0, at = start; i < n; i++, at += stride) {
-    const v = values[at]!;
-    x[i] = v;
+  for (let i = at, end = at + n; i < end; i++) {
+    const v = x[i]!;
     if (v < low) low = v;
     if (v > high) high = v;
     total += v;
@@ -117,16 +119,16 @@ function gather(values: Float32Array, start: number, stride: number, { x, n, sta
   return total - total === 0;
 }
 
-function encode({ x, n, best, levels, width }: Block, codes: Uint8Array): void {
+function encode({ x, at, n, best, levels, width }: Block, codes: Uint8Array): void {
   if (width === "binary") {
-    for (let i = 0; i < n; i++) codes[i] = x[i]! >= 0 ? 1 : 0;
+    for (let i = 0; i < n; i++) codes[i] = x[at + i]! >= 0 ? 1 : 0;
     return;
   }
   const half = 0.5 / best[0]!;
   const zero = best[1]! / 2;
   const top = (levels - 1) / 2;
   for (let i = 0; i < n; i++) {
-    const t = x[i]! * half + zero;
+    const t = x[at + i]! * half + zero;
     codes[i] = Math.abs(t) - Math.abs(t - top) + top + magic - magic;
   }
 }
@@ -145,19 +147,19 @@ const sumWeight = 0.1;
  * Moves codes to the other neighbour, nearest ties first, while that lowers sum(m e^2) + sumWeight (sum e)^2: inputs of
  * one segment tend to share a sign (after ReLU) or a mean, so that the sum of the errors counts for more than its part.
  */
-function balance({ x, m, best, levels }: Block, codes: Uint8Array, from: number, to: number): void {
+function balance({ x, at, m, best, levels }: Block, codes: Uint8Array, from: number, to: number): void {
   const inverse = 1 / best[0]!;
   const zero = best[1]!;
   const top = levels - 1;
   let sum = 0;
-  for (let i = from; i < to; i++) sum += x[i]! * inverse + zero - codes[i]!;
+  for (let i = from; i < to; i++) sum += x[at + i]! * inverse + zero - codes[i]!;
   for (let moves = 0; moves < segment; moves++) {
     const up = sum > 0 ? 1 : -1;
     let least = sumWeight * (2 * Math.abs(sum) - 1);
     let chosen = -1;
     for (let i = from; i < to; i++) {
       const code = codes[i]! + up;
-      const cost = (1 - 2 * up * (x[i]! * inverse + zero - codes[i]!)) * (m ? m[i]! : 1);
+      const cost = (1 - 2 * up * (x[at + i]! * inverse + zero - codes[i]!)) * (m ? m[i]! : 1);
       if (cost < least && code >= 0 && code <= top) {
         least = cost;
         chosen = i;
@@ -169,14 +171,14 @@ function balance({ x, m, best, levels }: Block, codes: Uint8Array, from: number,
   }
 }
 
-function rootMeanSquare({ x, n }: Block): number {
+function rootMeanSquare({ x, at, n }: Block): number {
   let sum = 0;
-  for (let i = 0; i < n; i++) sum += x[i]! * x[i]!;
+  for (let i = 0; i < n; i++) sum += x[at + i]! * x[at + i]!;
   return Math.sqrt(sum / n);
 }
 
 /** Leaves in `sums` the sums of m q x and m q^2 for q = clamp(round(x * inverse), from, to). */
-function project({ x, m, n, sums }: Block, inverse: number, from: number, to: number): void {
+function project({ x, at, n, m, sums }: Block, inverse: number, from: number, to: number): void {
   const half = inverse / 2;
   const f = from / 2;
   const g = to / 2;
@@ -185,7 +187,7 @@ function project({ x, m, n, sums }: Block, inverse: number, from: number, to: nu
   let qq = 0;
   if (m) {
     for (let i = 0; i < n; i++) {
-      const v = x[i]!;
+      const v = x[at + i]!;
       const t = v * half;
       const q = Math.abs(t - f) - Math.abs(t - g) + both + magic - magic;
       const mq = m[i]! * q;
@@ -194,7 +196,7 @@ function project({ x, m, n, sums }: Block, inverse: number, from: number, to: nu
     }
   } else {
     for (let i = 0; i < n; i++) {
-      const v = x[i]!;
+      const v = x[at + i]!;
       const t = v * half;
       const q = Math.abs(t - f) - Math.abs(t - g) + both + magic - magic;
       qx += q * v;

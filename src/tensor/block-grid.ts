@@ -33,15 +33,16 @@ export function middleOf(width: Width): number {
  */
 export const magic = 6755399441055744;
 
-/** A block in scratch memory with its statistics. Numbers live in typed arrays so that nothing is boxed. */
+/** A block, `n` elements of `x` from `at` on, with its statistics. Numbers live in typed arrays so that nothing is boxed. */
 export interface Block {
   readonly width: Width;
   readonly levels: number;
   readonly symmetric: boolean;
-  readonly x: Float32Array;
+  x: Float32Array;
+  at: number;
+  n: number;
   /** Importance of each element, if any was given. */
   readonly m: Float32Array | undefined;
-  n: number;
   /** lowest and highest value (0 included), sum */
   readonly stats: Float64Array;
   /** step, zero point, score */
@@ -69,12 +70,12 @@ export function clampCode(code: number, levels: number): number {
   return Math.min(levels - 1, Math.max(0, code));
 }
 
-function meanMagnitude({ x, m, n }: Block): number {
+function meanMagnitude({ x, at, n, m }: Block): number {
   let sum = 0;
   let total = 0;
   for (let i = 0; i < n; i++) {
     const weight = m ? m[i]! : 1;
-    sum += weight * Math.abs(x[i]!);
+    sum += weight * Math.abs(x[at + i]!);
     total += weight;
   }
   return sum / total;

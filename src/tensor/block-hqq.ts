@@ -45,7 +45,7 @@ function descend(b: Block, start: number, zero: number): void {
  * One half-quadratic step: with r = x / d - (q - z), e = shrink(r), leaves in `sums` the sums whose quotient is the next
  * d, the least squares of d (x / d - e) on q - z. Returns sum m |d r|^p.
  */
-function split({ x, m, n, sums, levels }: Block, step: number, zero: number, beta: number): number {
+function split({ x, at, n, m, sums, levels }: Block, step: number, zero: number, beta: number): number {
   const inverse = 1 / step;
   const f = -zero / 2;
   const g = (levels - 1 - zero) / 2;
@@ -53,7 +53,7 @@ function split({ x, m, n, sums, levels }: Block, step: number, zero: number, bet
   let qq = 0;
   let loss = 0;
   for (let i = 0; i < n; i++) {
-    const t = x[i]! * inverse;
+    const t = x[at + i]! * inverse;
     const h = t / 2;
     const q = Math.abs(h - f) - Math.abs(h - g) + (f + g) + magic - magic;
     const r = t - q;
@@ -68,7 +68,7 @@ function split({ x, m, n, sums, levels }: Block, step: number, zero: number, bet
 }
 
 /** The real zero point that half-quadratic splitting settles on, the step held. */
-function settleZero({ x, m, n, levels }: Block, step: number, start: number): number {
+function settleZero({ x, at, n, m, levels }: Block, step: number, start: number): number {
   const inverse = 1 / step;
   let zero = start;
   let beta = shrinkage;
@@ -76,7 +76,7 @@ function settleZero({ x, m, n, levels }: Block, step: number, start: number): nu
     let sum = 0;
     let total = 0;
     for (let i = 0; i < n; i++) {
-      const t = x[i]! * inverse;
+      const t = x[at + i]! * inverse;
       const q = Math.min(levels - 1, Math.max(0, t + zero)) + magic - magic;
       const weight = m ? m[i]! : 1;
       sum += weight * (q - t + shrink(t - (q - zero), beta));

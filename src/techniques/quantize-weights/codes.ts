@@ -33,7 +33,7 @@ export function encodeTarget(target: WeightTarget, plan: CodePlan, sink: BlockSi
 
 function fitWhole(weight: Tensor, grid: Grid, who: string): { scale: number; zero: number } {
   const fitter = blockFitter(grid, weight.size);
-  if (!fitter.run(toFloat32(weight), 0, 1, weight.size, 0)) {
+  if (!fitter.run(toFloat32(weight), 0, weight.size, 0)) {
     fail(who, "holds NaN or infinite values", "Repair the weight: it can't be quantized");
   }
   return { scale: fitter.scale(), zero: fitter.zero() };
