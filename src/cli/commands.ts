@@ -18,6 +18,7 @@ export interface CommandRow {
 const measure = "Look and measure:";
 const compress = "Compress:";
 const single = "One technique:";
+const training = "Train:";
 const files = "Files:";
 
 /** Every command, in the order of the help. */
@@ -55,6 +56,18 @@ export const commands: readonly CommandRow[] = [
       return techniqueCommand(technique);
     },
   })),
+  {
+    name: "finetune",
+    summary: "train a model further on data, with a teacher if there is one",
+    group: training,
+    load: () => import("./commands/finetune.ts"),
+  },
+  {
+    name: "train",
+    summary: "train an architecture from nothing",
+    group: training,
+    load: () => import("./commands/train.ts"),
+  },
   {
     name: "print",
     summary: "print a model in ONNX's textual syntax",

@@ -4,8 +4,8 @@ import type { SingleBar } from "cli-progress";
 export interface Watcher {
   /** One line. */
   note(message: string): void;
-  /** How far a long step is: a bar on a terminal, now and then a line elsewhere. */
-  progress(done: number, total: number, what: string): void;
+  /** How far a long step is: a bar with the time left on a terminal, now and then a line elsewhere. */
+  progress(done: number, total: number, what: string, detail?: string): void;
   /** Takes the bar away. */
   clear(): void;
 }
@@ -24,13 +24,13 @@ function lineWatcher(): Watcher {
   let [last, counted, before] = [0, "", 0];
   return {
     note: (message) => void process.stderr.write(`${message}\n`),
-    progress(done, total, what) {
+    progress(done, total, what, detail) {
       const now = performance.now();
       if (what !== counted || done < before) last = now;
       [counted, before] = [what, done];
       if (now - last < lineEveryMs) return;
       last = now;
-      process.stderr.write(`  ${done} of ${total} ${what}\n`);
+      process.stderr.write(`  ${done} of ${total} ${what}${detail ? `, ${detail}` : ""}\n`);
     },
     clear() {},
   };
@@ -50,16 +50,16 @@ async function barWatcher(): Promise<Watcher> {
       clear();
       process.stderr.write(`${message}\n`);
     },
-    progress(done, total, what) {
+    progress(done, total, what, detail = "") {
       if (bar && what === shown && done < total) {
         bar.setTotal(total);
-        bar.update(done);
+        bar.update(done, { detail });
         return;
       }
       clear();
       if (done >= total) return;
       shown = what;
-      const format = `  {bar} {value} of {total} ${what}`;
+      const format = `  {bar} {value} of {total} ${what}, {eta_formatted} left  {detail}`;
       bar = new bars.SingleBar({
         format,
         clearOnComplete: true,
@@ -67,7 +67,7 @@ async function barWatcher(): Promise<Watcher> {
         barsize: 24,
         stream: process.stderr,
       });
-      bar.start(total, done);
+      bar.start(total, done, { detail });
     },
   };
 }

@@ -12,13 +12,13 @@ const run = (options: object, seed = 1) => augment({ images }, augmentOptions.pa
 
 test("nothing asked, nothing changed; the same seed, the same batch", () => {
   expect(toFloat32(run({}).images)).toEqual(toFloat32(images));
-  const all = { crop: 2, flip: true, cutout: 3, rotate: 10, zoom: 0.1, shift: 0.1 };
+  const all = { randomCrop: 2, randomFlip: true, cutout: 3, rotate: 10, zoom: 0.1, shift: 0.1 };
   expect(toFloat32(run(all).images)).toEqual(toFloat32(run(all).images));
   expect(toFloat32(run(all).images)).not.toEqual(toFloat32(run(all, 2).images));
 });
 
 test("flips mirror whole rows of some images", () => {
-  const out = toFloat32(run({ flip: true }).images);
+  const out = toFloat32(run({ randomFlip: true }).images);
   const source = toFloat32(images);
   let mirrored = 0;
   for (let i = 0; i < 6; i++) {
@@ -34,7 +34,7 @@ test("flips mirror whole rows of some images", () => {
 });
 
 test("crops shift by at most the padding and fill with 0", () => {
-  const out = toFloat32(run({ crop: 2 }).images);
+  const out = toFloat32(run({ randomCrop: 2 }).images);
   const source = toFloat32(images);
   for (let i = 0; i < 6; i++) {
     const at = (data: Float32Array, y: number, x: number): number =>

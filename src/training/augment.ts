@@ -4,8 +4,13 @@ import { float32, type Tensor, toFloat32 } from "../tensor/tensor.ts";
 
 /** Random changes of images while training. */
 export const augmentOptions = z.object({
-  crop: z.number().int().min(0).default(0).describe("pixels of padding out of which a crop of the image's size is cut"),
-  flip: z.boolean().default(false).describe("mirror half of the images left to right"),
+  randomCrop: z
+    .number()
+    .int()
+    .min(0)
+    .default(0)
+    .describe("pixels of padding out of which a crop of the image's size is cut"),
+  randomFlip: z.boolean().default(false).describe("mirror half of the images left to right"),
   cutout: z.number().int().min(0).default(0).describe("side of a square that is blanked, in pixels"),
   mixup: z.number().min(0).default(0).describe("alpha of mixup: pairs of images and labels are blended; 0 is off"),
   rotate: z.number().min(0).max(180).default(0).describe("largest rotation either way, degrees"),
@@ -50,9 +55,9 @@ export function augment({ images, labels }: ImageBatch, options: AugmentOptions,
       resample(from, warped, size, options, random);
       from = warped;
     }
-    const dx = options.crop > 0 ? random.int(2 * options.crop + 1) - options.crop : 0;
-    const dy = options.crop > 0 ? random.int(2 * options.crop + 1) - options.crop : 0;
-    move(from, to, size, dx, dy, options.flip && random.next() < 0.5);
+    const dx = options.randomCrop > 0 ? random.int(2 * options.randomCrop + 1) - options.randomCrop : 0;
+    const dy = options.randomCrop > 0 ? random.int(2 * options.randomCrop + 1) - options.randomCrop : 0;
+    move(from, to, size, dx, dy, options.randomFlip && random.next() < 0.5);
     if (options.cutout > 0) blank(to, size, options.cutout, random);
   }
   if (options.mixup > 0 && labels) return mix(out, labels, images.shape, options.mixup, random);

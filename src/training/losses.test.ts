@@ -71,7 +71,7 @@ test("binary cross-entropy over logits", async () => {
 test("focal loss weighs by what is missing", async () => {
   const expected = -average(truth.map((v) => (1 - Math.exp(v)) ** 2 * v));
   expect(await lossValue("focal", hard)).toBeCloseTo(expected, 5);
-  expect(await lossValue("focal", hard, { gamma: 0 })).toBeCloseTo(-average(truth), 5);
+  expect(await lossValue("focal", hard, { focusing: 0 })).toBeCloseTo(-average(truth), 5);
 });
 
 test("regression losses", async () => {

@@ -8,7 +8,7 @@ export const lossOptions = z.object({
     .optional()
     .describe("what to minimise; from the labels if absent"),
   smoothing: z.number().min(0).max(0.9).default(0).describe("label smoothing of the cross-entropy"),
-  gamma: z.number().min(0).default(2).describe("focusing of the focal loss"),
+  focusing: z.number().min(0).default(2).describe("focusing of the focal loss"),
   delta: z.number().positive().default(1).describe("where the Huber loss turns linear"),
   ignore: z.number().int().optional().describe("class index that does not count, as padding"),
 });
@@ -78,14 +78,14 @@ function binaryTerms(a: Arithmetic, z: string, t: string): string {
 const binaryCrossEntropy: Loss = (a, parts) => mean(a, binaryTerms(a, parts.prediction, distribution(a, parts, 0)));
 
 /** (1 - p)^γ times the cross-entropy, p the probability of the truth (Lin et al. 2017). */
-const focal: Loss = (a, parts, { gamma, ignore }) => {
+const focal: Loss = (a, parts, { focusing, ignore }) => {
   const log = a.op("LogSoftmax", [parts.prediction], { axis: parts.classAxis });
   const truth = a.op("ReduceSum", [a.mul(distribution(a, parts, 0), log), a.ints([parts.classAxis])], { keepdims: 0 });
   const ease = a.op("Exp", [truth]);
   const weight =
-    gamma === 0
+    focusing === 0
       ? a.scalar(1)
-      : a.op("Pow", [a.op("Max", [a.sub(a.scalar(1), ease), a.scalar(1e-12)]), a.scalar(gamma)]);
+      : a.op("Pow", [a.op("Max", [a.sub(a.scalar(1), ease), a.scalar(1e-12)]), a.scalar(focusing)]);
   return meanCounted(a, a.op("Neg", [a.mul(weight, truth)]), parts, ignore);
 };
 

@@ -17,7 +17,7 @@ export const scheduleOptions = z.object({
     .array(z.number().min(0).max(1))
     .default([0.5, 0.75])
     .describe("shares of the steps at which the step schedule drops"),
-  gamma: z.number().positive().max(1).default(0.1).describe("factor at each milestone"),
+  dropFactor: z.number().positive().max(1).default(0.1).describe("factor at each milestone"),
 });
 
 /** Options of a schedule, defaults filled in. */
@@ -28,7 +28,7 @@ type Shape = (t: number, options: ScheduleOptions) => number;
 /** The schedules, as functions of the share t of the steps after the warm-up that is done. */
 export const schedules: Readonly<Record<ScheduleOptions["schedule"], Shape>> = {
   constant: () => 1,
-  step: (t, { milestones, gamma }) => gamma ** milestones.filter((m) => t >= m).length,
+  step: (t, { milestones, dropFactor }) => dropFactor ** milestones.filter((m) => t >= m).length,
   /** f + (1 - f) (1 + cos πt) / 2 (Loshchilov and Hutter 2017). */
   cosine: (t, { finalRate }) => finalRate + ((1 - finalRate) * (1 + Math.cos(Math.PI * t))) / 2,
   polynomial: (t, { finalRate, power }) => finalRate + (1 - finalRate) * (1 - t) ** power,

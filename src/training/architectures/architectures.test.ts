@@ -14,8 +14,8 @@ const build = (name: string, options: object, seed = 1) => {
 };
 
 test.each([
-  ["lenet-300-100", { channels: 1, size: 28 }, 266_610],
-  ["lenet-5", { channels: 1, size: 28 }, 431_080],
+  ["lenet-300-100", { inputChannels: 1, size: 28 }, 266_610],
+  ["lenet-5", { inputChannels: 1, size: 28 }, 431_080],
   ["resnet20", {}, 269_722],
   ["resnet32", {}, 464_154],
   ["resnet56", {}, 853_018],

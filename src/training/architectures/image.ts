@@ -3,7 +3,7 @@ import type { Value } from "../../graph/graph.ts";
 
 /** Options of networks over square images. */
 export const imageOptions = z.object({
-  channels: z.number().int().positive().default(3).describe("channels of the images"),
+  inputChannels: z.number().int().positive().default(3).describe("channels of the images"),
   size: z.number().int().positive().default(32).describe("side of the images, in pixels"),
   classes: z.number().int().positive().default(10).describe("number of classes"),
   width: z.number().positive().default(1).describe("factor on the numbers of channels"),
@@ -12,9 +12,9 @@ export const imageOptions = z.object({
 /** Options of networks over images, defaults filled in. */
 export type ImageOptions = z.output<typeof imageOptions>;
 
-/** The input `image`, [batch, channels, size, size]. */
-export function imageInput({ channels, size }: ImageOptions): Value {
-  return { name: "image", type: { kind: "tensor", dtype: "float32", shape: ["batch", channels, size, size] } };
+/** The input `image`, [batch, inputChannels, size, size]. */
+export function imageInput({ inputChannels, size }: ImageOptions): Value {
+  return { name: "image", type: { kind: "tensor", dtype: "float32", shape: ["batch", inputChannels, size, size] } };
 }
 
 /** The output `logits`, [batch, classes]. */

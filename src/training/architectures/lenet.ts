@@ -5,7 +5,7 @@ import { network } from "./network.ts";
 
 /** LeNet-300-100: two hidden layers over all pixels (LeCun et al. 1998). */
 export function lenet300(options: ImageOptions, random: Random): Graph {
-  const pixels = options.channels * options.size ** 2;
+  const pixels = options.inputChannels * options.size ** 2;
   return network("lenet-300-100", [imageInput(options)], logits(options), random, (net) => {
     const flat = net.op("Flatten", ["image"]);
     const first = net.relu(net.linear("fc1", flat, pixels, 300, 2));
@@ -21,7 +21,7 @@ export function lenet5(options: ImageOptions, random: Random): Graph {
       const y = net.conv(name, x, from, to, { kernel: 5, pads: [0, 0, 0, 0], bias: true });
       return net.op("MaxPool", [y], { kernel_shape: [2, 2], strides: [2, 2] });
     };
-    const features = net.op("Flatten", [layer("conv2", layer("conv1", "image", options.channels, 20), 20, 50)]);
+    const features = net.op("Flatten", [layer("conv2", layer("conv1", "image", options.inputChannels, 20), 20, 50)]);
     const hidden = net.relu(net.linear("fc1", features, 50 * side * side, 500, 2));
     return net.linear("fc2", hidden, 500, options.classes);
   });
@@ -32,7 +32,7 @@ export function smallCnn(options: ImageOptions, random: Random): Graph {
   const width = Math.round(32 * options.width);
   return network("small-cnn", [imageInput(options)], logits(options), random, (net) => {
     let x = "image";
-    let channels = options.channels;
+    let channels = options.inputChannels;
     for (let stage = 0; stage < 3; stage++) {
       const to = width << stage;
       for (const part of ["a", "b"]) {

@@ -30,7 +30,7 @@ export function mobilenetV2(options: ImageOptions, random: Random): Graph {
     const unit = (name: string, x: string, from: number, to: number, conv: Parameters<Network["conv"]>[4]): string =>
       net.batchNorm(`${name}.bn`, net.conv(name, x, from, to, conv), to);
     let channels = scaledChannels(32, options.width);
-    let x = relu6(net, unit("stem", "image", options.channels, channels, { stride: small ? 1 : 2 }));
+    let x = relu6(net, unit("stem", "image", options.inputChannels, channels, { stride: small ? 1 : 2 }));
     for (const [stage, [expansion, wanted, repeats, firstStride]] of stages.entries()) {
       const to = scaledChannels(wanted, options.width);
       for (let block = 0; block < repeats; block++) {

@@ -13,7 +13,7 @@ export function cifarResnet(depth: 20 | 32 | 56): (options: ImageOptions, random
   return (options, random) =>
     network(`resnet${depth}`, [imageInput(options)], logits(options), random, (net) => {
       const width = Math.round(16 * options.width);
-      let x = net.relu(net.batchNorm("bn1", net.conv("conv1", "image", options.channels, width), width));
+      let x = net.relu(net.batchNorm("bn1", net.conv("conv1", "image", options.inputChannels, width), width));
       let channels = width;
       for (let stage = 0; stage < 3; stage++) {
         for (let block = 0; block < blocks; block++) {

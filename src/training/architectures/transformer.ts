@@ -76,10 +76,10 @@ export const vitOptions = imageOptions.omit({ width: true }).extend({
 
 /** A vision transformer over square patches, the mean of the tokens classified (Dosovitskiy et al. 2021). */
 export function vit(options: z.output<typeof vitOptions>, random: Random): Graph {
-  const { channels, size, patch, dim, heads, layers, classes } = options;
+  const { inputChannels, size, patch, dim, heads, layers, classes } = options;
   const length = (size / patch) ** 2;
   return network("vit", [imageInput({ ...options, width: 1 })], logits(options), random, (net) => {
-    const patches = net.conv("patch", "image", channels, dim, {
+    const patches = net.conv("patch", "image", inputChannels, dim, {
       kernel: patch,
       stride: patch,
       pads: [0, 0, 0, 0],

@@ -1,0 +1,59 @@
+import { type Command, Option } from "commander";
+import { z } from "zod";
+import { parseOptions } from "../../options.ts";
+import { random } from "../../random.ts";
+import { architectures } from "../../training/architectures/index.ts";
+import { finetuneOptions } from "../../training/finetune.ts";
+import { openData } from "../data.ts";
+import { environment } from "../environment.ts";
+import { addFlags, readFlags } from "../flags.ts";
+import { checkOutput } from "../model-files.ts";
+import { addTrainFlags, type TrainFlags, trainModel } from "./finetune.ts";
+
+/** Options of all architectures: each reads what it knows, and refuses the others. */
+const shapeOptions = z.object(
+  Object.fromEntries(
+    Object.values(architectures).flatMap(({ options }) =>
+      Object.entries(options.shape).map(([name, field]) => {
+        const known = field as z.ZodDefault<z.ZodNumber>;
+        return [
+          name,
+          known
+            .unwrap()
+            .optional()
+            .describe(known.description ?? ""),
+        ];
+      }),
+    ),
+  ),
+);
+
+/** Training from nothing wants a larger rate, more epochs and more decay than training further. */
+const scratchOptions = finetuneOptions.extend({
+  epochs: finetuneOptions.shape.epochs.unwrap().default(10),
+  batch: finetuneOptions.shape.batch.unwrap().default(128),
+  rate: finetuneOptions.shape.rate.unwrap().default(0.1),
+  decay: finetuneOptions.shape.decay.unwrap().default(5e-4),
+}) as typeof finetuneOptions;
+
+/** `pare train`: trains an architecture from nothing. */
+export function define(command: Command, signal: AbortSignal): void {
+  command.addOption(
+    new Option("--arch <name>", "the architecture").choices(Object.keys(architectures)).makeOptionMandatory(),
+  );
+  addFlags(command, shapeOptions);
+  addTrainFlags(command, scratchOptions);
+  command.action(async (flags: TrainFlags & { readonly arch: string }) => {
+    checkOutput(flags.output, []);
+    const env = await environment(flags, signal);
+    const architecture = architectures[flags.arch]!;
+    const given = Object.fromEntries(
+      Object.entries(readFlags(command, shapeOptions)).filter(([, value]) => value !== undefined),
+    );
+    const options = parseOptions(architecture.options, given, `pare train --arch ${flags.arch}`, true);
+    const graph = architecture.build(options, random(env.seed).fork("weights"));
+    const data = await openData(command, env, flags.output, graph);
+    const name = `${flags.arch} ${JSON.stringify(options)}`;
+    await trainModel(command, env, { graph, name, data, flags, schema: scratchOptions });
+  });
+}
