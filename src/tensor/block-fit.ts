@@ -58,10 +58,11 @@ export function blockFitter(grid: Grid, block: number, importance?: Float32Array
     levels: levelsOf(width),
     symmetric: grid.symmetric || width === "ternary" || width === "binary",
     x: new Float32Array(0),
+    bits: new Int32Array(0),
     at: 0,
     n: 0,
     m: importance && new Float32Array(block),
-    stats: new Float64Array(3),
+    stats: new Float64Array(2),
     best: new Float64Array(3),
     sums: new Float64Array(2),
   };
@@ -71,7 +72,10 @@ export function blockFitter(grid: Grid, block: number, importance?: Float32Array
     scale: () => b.best[0]!,
     zero: () => b.best[1]!,
     run(values, start, count, position) {
-      b.x = values;
+      if (b.x !== values) {
+        b.x = values;
+        b.bits = new Int32Array(values.buffer, values.byteOffset, values.length);
+      }
       b.at = start;
       b.n = count;
       if (!measure(b)) return false;
@@ -101,22 +105,32 @@ function solverOf({ fixed, width, method }: Grid): (block: Block) => void {
   return method === "search" ? search : hqq;
 }
 
-/** Takes the statistics of a block; false if an element is not finite. */
-function measure({ x, at, n, stats }: Block): boolean {
+/** Bits of the float32 infinity: those of every finite magnitude are less. */
+const infinity = 0x7f800000;
+const floatOfBits = new Float32Array(2);
+const bitsOfFloat = new Int32Array(floatOfBits.buffer);
+
+/**
+ * Takes the statistics of a block; false if an element is not finite. Magnitudes are compared as the integers that their
+ * bits are, without branches: the extremes of 32 elements change seven times, and each would be mispredicted.
+ */
+function measure({ bits, at, n, stats }: Block): boolean {
   let low = 0;
   let high = 0;
-  let total = 0;
   for (let i = at, end = at + n; i < end; i++) {
-    const v = x[i]!;
-    if (v < low) low = v;
-    if (v > high) high = v;
-    total += v;
+    const b = bits[i]!;
+    const negative = b >> 31;
+    const above = (b & ~negative) - high;
+    high += above & ~(above >> 31);
+    const below = (b & negative & 0x7fffffff) - low;
+    low += below & ~(below >> 31);
   }
-  stats[0] = low;
-  stats[1] = high;
-  stats[2] = total;
-  // a float64 sum of finite float32 values is finite
-  return total - total === 0;
+  if (low >= infinity || high >= infinity) return false;
+  bitsOfFloat[0] = low;
+  bitsOfFloat[1] = high;
+  stats[0] = -floatOfBits[0]!;
+  stats[1] = floatOfBits[1]!;
+  return true;
 }
 
 function encode({ x, at, n, best, levels, width }: Block, codes: Uint8Array): void {
@@ -171,6 +185,12 @@ function balance({ x, at, m, best, levels }: Block, codes: Uint8Array, from: num
   }
 }
 
+function mean({ x, at, n }: Block): number {
+  let sum = 0;
+  for (let i = 0; i < n; i++) sum += x[at + i]!;
+  return sum / n;
+}
+
 function rootMeanSquare({ x, at, n }: Block): number {
   let sum = 0;
   for (let i = 0; i < n; i++) sum += x[at + i]! * x[at + i]!;
@@ -221,7 +241,7 @@ function consider(b: Block, inverse: number, zero: number): void {
 }
 
 function search(b: Block): void {
-  const { stats, best, levels, width, n } = b;
+  const { stats, best, levels, width } = b;
   nearest(b);
   const low = stats[0]!;
   const high = stats[1]!;
@@ -234,6 +254,7 @@ function search(b: Block): void {
   const last = Math.max(1.1 * cover, 1.2 * normal);
   const ratio = (last / first) ** (1 / (candidates - 1));
   const middle = (levels - 1) / 2;
+  const average = b.symmetric ? 0 : mean(b);
   for (let c = 0, inverse = first; c < candidates; c++, inverse *= ratio) {
     if (ternary) consider(b, inverse, 1);
     else if (b.symmetric) {
@@ -241,7 +262,7 @@ function search(b: Block): void {
       consider(b, -inverse, levels / 2);
     } else {
       // the grid is centred on the range while it covers it, on the mean once it clips
-      const centre = inverse < 1.05 * cover ? (low + high) / 2 : stats[2]! / n;
+      const centre = inverse < 1.05 * cover ? (low + high) / 2 : average;
       const z = Math.floor(middle - centre * inverse);
       if (z >= 0 && z < levels) consider(b, inverse, z);
       if (z >= -1 && z < levels - 1) consider(b, inverse, z + 1);

@@ -39,11 +39,13 @@ export interface Block {
   readonly levels: number;
   readonly symmetric: boolean;
   x: Float32Array;
+  /** The bits of `x`. */
+  bits: Int32Array;
   at: number;
   n: number;
   /** Importance of each element, if any was given. */
   readonly m: Float32Array | undefined;
-  /** lowest and highest value (0 included), sum */
+  /** lowest and highest value (0 included) */
   readonly stats: Float64Array;
   /** step, zero point, score */
   readonly best: Float64Array;
