@@ -1,7 +1,7 @@
 /**
  * 8-bit quantization beside onnxruntime.quantization: both calibrate on the same samples, both are judged on the same
  * others, the Python tool at the best of its documented settings (the best on the test samples, which favours it).
- * `PARE_DATA=FOLDER PARE_PYTHON=python npx tsx bench/quality.ts [MODEL...]`; PARE_WORK names a folder for the files.
+ * `PARE_DATA=FOLDER PARE_PYTHON=python npx tsx bench/quality.ts [MODEL...]`; PARE_WORK names a folder that keeps files and finished rows.
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -145,6 +145,7 @@ async function judge(
   const result = await evaluate([{ name: "float", graph }, ...entries], dataset, onnx, {
     metrics: model.metrics,
     split: "test",
+    quick: true,
     seed,
   });
   const score = (name: string, metric: string): number =>
@@ -166,15 +167,42 @@ async function judge(
   for (const failure of failures) console.error(`${model.name} ${method}: ${failure}`);
   for (const name of peers) console.error(`${model.name} ${method}: ${name}: ${cells(name).join(", ")}`);
   const float = lead!.needs === "reference" ? "-" : format(score("float", lead!.name), lead!.unit);
-  const difference = best === undefined ? 1 : sign * (score("pare", lead!.name) - score(best, lead!.name));
-  const verdict = difference > 0 ? "better" : difference === 0 ? "equal" : "below";
+  const pair = best === undefined ? undefined : await paired(model, entries, best, dataset);
   return {
     model: model.name,
     method,
     samples: result.samples,
-    cells: [lead!.name, float, ...cells("pare"), ...cells(best), best ?? "-"],
-    verdict,
+    cells: [lead!.name, float, ...cells("pare"), ...cells(best), best ?? "-", pair?.interval ?? "-"],
+    verdict: pair?.verdict ?? "better",
   };
+}
+
+/** pare against the Python tool's best on the same samples: level where the interval of the difference holds 0. */
+async function paired(
+  model: ZooModel,
+  entries: readonly NamedModel[],
+  best: string,
+  dataset: Dataset,
+): Promise<{ interval: string; verdict: string }> {
+  const [lead] = model.metrics;
+  const models = [entries.find(({ name }) => name === best)!, entries[0]!];
+  if (lead!.needs === "reference") models.unshift({ name: "float", graph: await load(join(data, model.path)) });
+  const result = await evaluate(models, dataset, onnx, { metrics: [lead!], split: "test", seed });
+  const sign = lead!.better === "higher" ? 1 : -1;
+  if (lead!.needs === "reference") {
+    const [theirs, own] = result.models.slice(1).map(({ scores }) => scores[0]!);
+    const apart =
+      own!.interval &&
+      theirs!.interval &&
+      (own!.interval[0] > theirs!.interval[1] || theirs!.interval[0] > own!.interval[1]);
+    const ahead = sign * (own!.value - theirs!.value) > 0;
+    return { interval: "", verdict: !apart ? "level" : ahead ? "better" : "below" };
+  }
+  const change = result.models[1]!.changes[0]!;
+  const [low, high] = change.interval ?? [change.difference, change.difference];
+  const interval = `${format(low, lead!.unit)} to ${format(high, lead!.unit)}`;
+  const verdict = low <= 0 && high >= 0 ? "level" : sign * change.difference > 0 ? "better" : "below";
+  return { interval, verdict };
 }
 
 function format(value: number, unit?: string): string {
@@ -189,13 +217,14 @@ function kilobytes(path: string): string {
 mkdirSync(work, { recursive: true });
 const wanted = process.argv.slice(2);
 const resultFile = join(work, "rows.json");
-const rows: Row[] =
-  existsSync(resultFile) && wanted.length > 0 ? (JSON.parse(readFileSync(resultFile, "utf8")) as Row[]) : [];
+const rows: Row[] = existsSync(resultFile) ? (JSON.parse(readFileSync(resultFile, "utf8")) as Row[]) : [];
 for (const model of zoo.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
   const { graph, dataset } = await openZoo(model, data, onnx);
   const calibration = join(work, `${model.name}.npz`);
   if (!existsSync(calibration)) writeFileSync(calibration, await exportFeeds(dataset, "calibration", samples));
   for (const method of ["static", "dynamic"] as const) {
+    const known = rows.some((row) => row.model === model.name && row.method === method);
+    if (known && wanted.length === 0) continue;
     const started = performance.now();
     const row = await judge(model, method, graph, dataset, calibration);
     const at = rows.findIndex((other) => other.model === row.model && other.method === row.method);
@@ -222,6 +251,7 @@ const header = [
   "SQNR",
   "size",
   "its setting",
+  "pare less the Python tool",
   "pare is",
 ];
 record(
