@@ -127,18 +127,9 @@ export function quantizeWeight(t: Tensor, options: WeightOptions): QuantizedWeig
   }
   const [qmin, qmax] = quantizedRange(dtype, options);
   const integers = integerArray(dtype, data.length);
-  for (let o = 0, i = 0; o < outer; o++) {
-    for (let c = 0; c < channels; c++) {
-      const s = scales[c]!;
-      const z = zeroPoints[c]!;
-      for (const end = i + inner; i < end; i++) {
-        let q = data[i]! / s + roundingShift - roundingShift + z;
-        if (q < qmin) q = qmin;
-        else if (q > qmax) q = qmax;
-        integers[i] = q;
-      }
-    }
-  }
+  const grids: Grids = { scales, zeroPoints, qmin, qmax };
+  if (inner === 1) roundRows(data, outer, grids, integers);
+  else roundRuns(data, outer, inner, grids, integers);
   const shape = axis === null ? [] : [channels];
   const zeros = integerArray(dtype, channels);
   zeros.set(zeroPoints);
@@ -149,6 +140,48 @@ export function quantizeWeight(t: Tensor, options: WeightOptions): QuantizedWeig
     scales,
     zeroPoints,
   };
+}
+
+interface Grids {
+  readonly scales: Float32Array;
+  readonly zeroPoints: Int32Array;
+  readonly qmin: number;
+  readonly qmax: number;
+}
+
+/** Rounds numbers of which `inner` in a row share a grid. Clamped to whole numbers first, rounding stays inside. */
+function roundRuns(data: Float32Array, outer: number, inner: number, grids: Grids, out: Integers): void {
+  const { scales, zeroPoints, qmin, qmax } = grids;
+  for (let o = 0, i = 0; o < outer; o++) {
+    for (let c = 0; c < scales.length; c++) {
+      const s = scales[c]!;
+      const z = zeroPoints[c]!;
+      const low = qmin - z;
+      const high = qmax - z;
+      for (const end = i + inner; i < end; i++) {
+        let x = data[i]! / s;
+        if (x < low) x = low;
+        else if (x > high) x = high;
+        out[i] = ((x + roundingShift - roundingShift) | 0) + z;
+      }
+    }
+  }
+}
+
+/** Rounds rows whose columns have a grid each. */
+function roundRows(data: Float32Array, rows: number, { scales, zeroPoints, qmin, qmax }: Grids, out: Integers): void {
+  const columns = scales.length;
+  for (let o = 0, i = 0; o < rows; o++) {
+    for (let c = 0; c < columns; c++, i++) {
+      const z = zeroPoints[c]!;
+      const low = qmin - z;
+      const high = qmax - z;
+      let x = data[i]! / scales[c]!;
+      if (x < low) x = low;
+      else if (x > high) x = high;
+      out[i] = ((x + roundingShift - roundingShift) | 0) + z;
+    }
+  }
 }
 
 /** A scale as its type keeps it, never zero. */

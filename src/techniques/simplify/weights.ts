@@ -27,9 +27,10 @@ export interface Linear {
   readonly rank: number;
   /** The output's channel axis for a given rank. */
   axis(rank: number): number;
-  /** Output channel and input channel of the weight's element i. */
+  /** Output channel and input channel of the weight's element i; both the same over each `run` elements from 0 on. */
   output(i: number): number;
   input(i: number): number;
+  readonly run: number;
 }
 
 /** A node as a linear map; undefined where it is none, or its weights are not constant 16- or 32-bit floats. */
@@ -50,7 +51,7 @@ export function linearOf(graph: Graph, node: Node): Linear | undefined {
       const output = (i: number): number => Math.floor(i / perOutput);
       const input = (i: number): number =>
         Math.floor(output(i) / perGroup) * second + (Math.floor(i / kernel) % second);
-      return { ...common, channels: first, rank: weight.shape.length, axis: () => 1, output, input };
+      return { ...common, channels: first, rank: weight.shape.length, axis: () => 1, output, input, run: kernel };
     }
     case "ConvTranspose": {
       if (weight.shape.length < 3) return undefined;
@@ -59,7 +60,8 @@ export function linearOf(graph: Graph, node: Node): Linear | undefined {
       const input = (i: number): number => Math.floor(i / kernel / second);
       const output = (i: number): number =>
         Math.floor(input(i) / (first / groups)) * second + (Math.floor(i / kernel) % second);
-      return { ...common, channels: second * groups, rank: weight.shape.length, axis: () => 1, output, input };
+      const rank = weight.shape.length;
+      return { ...common, channels: second * groups, rank, axis: () => 1, output, input, run: kernel };
     }
     case "Gemm":
     case "MatMul": {
@@ -68,7 +70,8 @@ export function linearOf(graph: Graph, node: Node): Linear | undefined {
       const columns = (i: number): number => i % second;
       const flipped = node.op === "Gemm" && intAttribute(node, "transB", 0) !== 0;
       const [output, input] = flipped ? [rows, columns] : [columns, rows];
-      return { ...common, channels: flipped ? first : second, rank: 2, axis: (rank) => rank - 1, output, input };
+      const channels = flipped ? first : second;
+      return { ...common, channels, rank: 2, axis: (rank) => rank - 1, output, input, run: 1 };
     }
     default:
       return undefined;
@@ -89,7 +92,7 @@ export function scaledOutputs(graph: Graph, linear: Linear, affine: Affine): Cha
   const matmul = linear.node.op === "MatMul";
   const biased = matmul ? "none" : biasOf(linear);
   if (biased === undefined) return "the bias of the node before it differs from row to row";
-  const scaled = map(weight, (w, i) => w * affine.scale[output(i)]!);
+  const scaled = scaledBy(weight, linear.run, (i) => affine.scale[output(i)]!);
   const beta = linear.node.op === "Gemm" ? floatAttribute(linear.node, "beta", 1) : 1;
   if (beta === 0 && bias) return "the node before it multiplies its bias by 0";
   const shifted = Float64Array.from({ length: channels }, (_, c) => {
@@ -141,7 +144,7 @@ export function scaledInputs(graph: Graph, linear: Linear, affine: Affine, rank:
   const total = offset.map(
     (sum, c) => (sum * alpha) / beta + (biased === "none" ? 0 : biased[biased.length === 1 ? 0 : c]!),
   );
-  const scaled = map(weight, (w, i) => w * affine.scale[input(i)]!);
+  const scaled = scaledBy(weight, linear.run, (i) => affine.scale[input(i)]!);
   if (!scaled || !total.every(Number.isFinite)) return notFinite;
   return (draft, _, before) => {
     draft.replace(before);
@@ -173,15 +176,19 @@ function biasName(draft: Draft, graph: Graph, node: Node, bias: Tensor | undefin
   return old;
 }
 
-/** A tensor with every element replaced; undefined where one is not finite. */
-function map(t: Tensor, change: (value: number, i: number) => number): Tensor | undefined {
+/** A tensor times a factor for each `run` of its elements, by the first's place; undefined where one is not finite. */
+function scaledBy(t: Tensor, run: number, factor: (i: number) => number): Tensor | undefined {
   const values = toFloat32(t);
   const out = new Float32Array(values.length);
-  for (let i = 0; i < values.length; i++) {
-    out[i] = change(values[i]!, i);
-    if (!Number.isFinite(out[i]!)) return undefined;
+  let check = 0; // 0 * x is NaN exactly for NaN and infinite x, and NaN stays in the sum
+  for (let i = 0; i < values.length; ) {
+    const by = factor(i);
+    for (const end = i + run; i < end; i++) {
+      out[i] = values[i]! * by;
+      check += 0 * out[i]!;
+    }
   }
-  return encode(t.dtype, t.shape, out);
+  return check === 0 ? encode(t.dtype, t.shape, out) : undefined;
 }
 
 function encode(dtype: DType, shape: readonly number[], values: Float32Array | Float64Array): Tensor {
