@@ -1,3 +1,4 @@
+import type { OnnxOperator } from "../ops/catalog.ts";
 import { type NoRule, none, type Rule, unsupported } from "./rule.ts";
 import { convRule, convTransposeRule } from "./rules/convolution.ts";
 import * as elementwise from "./rules/elementwise.ts";
@@ -12,9 +13,15 @@ const integers = none("its output is not a float");
 const steps = none("its derivative is zero wherever it exists");
 const noInput = none("its output does not depend on the values of its inputs");
 const decomposed = unsupported("it is trained through its decomposition: apply decompose() first");
+const quantized = none("it computes in integers: train the float model, or with fake quantization");
+const sequences = unsupported("sequences of tensors");
+const made = none("its output is made of constants");
+const chosen = unsupported("which elements it picks is known only when it runs");
 
-/** Gradient rules by operator, contrib ones with their domain before a colon. What has none says why. */
-export const gradients: Readonly<Record<string, Rule | NoRule>> = {
+type Row = Rule | NoRule;
+
+/** ONNX's own operators: the compiler demands a row for every one of the catalogue. */
+const onnx: Readonly<Record<OnnxOperator, Row>> = {
   // arithmetic and activations
   Abs: elementwise.absRule,
   Add: elementwise.addRule,
@@ -56,8 +63,6 @@ export const gradients: Readonly<Record<string, Rule | NoRule>> = {
   Tanh: elementwise.tanhRule,
   ThresholdedRelu: elementwise.thresholdedReluRule,
   Where: elementwise.whereRule,
-  "com.microsoft:Gelu": elementwise.geluRule,
-  "com.microsoft:QuickGelu": elementwise.swishRule,
 
   // products
   Conv: convRule,
@@ -89,8 +94,6 @@ export const gradients: Readonly<Record<string, Rule | NoRule>> = {
   LayerNormalization: normalize.layerNormalizationRule,
   MeanVarianceNormalization: normalize.meanVarianceNormalizationRule,
   RMSNormalization: normalize.rmsNormalizationRule,
-  SimplifiedLayerNormalization: normalize.rmsNormalizationRule,
-  "pare:BatchNormalization": normalize.batchStatisticsRule,
 
   // pooling and resizing
   AveragePool: pooling.averagePoolRule,
@@ -172,4 +175,85 @@ export const gradients: Readonly<Record<string, Rule | NoRule>> = {
   If: unsupported("control flow"),
   Loop: unsupported("control flow"),
   Scan: unsupported("control flow"),
+
+  // hyperbolic and inverse functions
+  Acos: elementwise.acosRule,
+  Acosh: elementwise.acoshRule,
+  Asin: elementwise.asinRule,
+  Asinh: elementwise.asinhRule,
+  Atan: elementwise.atanRule,
+  Atanh: elementwise.atanhRule,
+  Cosh: elementwise.coshRule,
+  Shrink: elementwise.shrinkRule,
+  Sinh: elementwise.sinhRule,
+  Tan: elementwise.tanRule,
+  ReverseSequence: shaping.reverseSequenceRule,
+
+  Attention: decomposed,
+  Bernoulli: none("its output is random"),
+  BitCast: integers,
+  BlackmanWindow: made,
+  ConvInteger: quantized,
+  DynamicQuantizeLinear: quantized,
+  HammingWindow: made,
+  HannWindow: made,
+  Hardmax: steps,
+  ImageDecoder: integers,
+  MatMulInteger: quantized,
+  MelWeightMatrix: made,
+  Multinomial: integers,
+  QLinearConv: quantized,
+  QLinearMatMul: quantized,
+  RegexFullMatch: integers,
+  StringConcat: integers,
+  StringNormalizer: integers,
+  StringSplit: integers,
+  TfIdfVectorizer: none("its output does not depend on the values of its inputs smoothly"),
+
+  Compress: chosen,
+  Unique: chosen,
+  ConcatFromSequence: sequences,
+  Optional: sequences,
+  OptionalGetElement: sequences,
+  OptionalHasElement: integers,
+  SequenceAt: sequences,
+  SequenceConstruct: sequences,
+  SequenceEmpty: sequences,
+  SequenceErase: sequences,
+  SequenceInsert: sequences,
+  SequenceLength: integers,
+  SequenceMap: sequences,
+  SplitToSequence: sequences,
+
+  AffineGrid: unsupported("its grid is meant for GridSample, which has no rule"),
+  CenterCropPad: unsupported("cropping to a computed size; spell it as Slice and Pad"),
+  Col2Im: unsupported("folding of columns; spell it as ConvTranspose"),
+  CumProd: unsupported("cumulative products"),
+  DFT: unsupported("Fourier transforms; a product with a constant matrix has a rule"),
+  DeformConv: unsupported("sampling at learned offsets"),
+  Det: unsupported("determinants"),
+  GridSample: unsupported("sampling at computed places"),
+  LpPool: unsupported("windows of norms"),
+  MaxRoiPool: unsupported("regions of interest"),
+  MaxUnpool: unsupported("unpooling by indices"),
+  Mod: unsupported("remainders of floats"),
+  NegativeLogLikelihoodLoss: unsupported("losses are written by the objective, from simpler operators"),
+  RoiAlign: unsupported("regions of interest"),
+  RotaryEmbedding: unsupported("spelled as Mul, Add and Concat it has rules"),
+  STFT: unsupported("Fourier transforms; a convolution with constant windows has a rule"),
+  Scatter: unsupported("it became ScatterElements: convert the model"),
+  SoftmaxCrossEntropyLoss: unsupported("losses are written by the objective, from simpler operators"),
+  TensorScatter: unsupported("caches"),
+  Upsample: unsupported("it became Resize: convert the model"),
 };
+
+/** Operators of the runtime's own, and pare's. */
+const others: Readonly<Record<string, Row>> = {
+  "com.microsoft:Gelu": elementwise.geluRule,
+  "com.microsoft:QuickGelu": elementwise.swishRule,
+  SimplifiedLayerNormalization: normalize.rmsNormalizationRule,
+  "pare:BatchNormalization": normalize.batchStatisticsRule,
+};
+
+/** Gradient rules by operator, those of other domains with the domain before a colon. What has none says why. */
+export const gradients: Readonly<Record<string, Row>> = { ...onnx, ...others };

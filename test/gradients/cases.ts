@@ -128,6 +128,13 @@ const elementwise: GradientCase[] = [
   { op: "CastLike", inputs: [[3]], arguments: ["x0", "like"], constants: { like: float32([1], [0]) } },
 ];
 
+const inverses: GradientCase[] = [
+  ...["Acos", "Asin", "Atanh"].map((op) => ({ op, inputs: [[2, 3]], range: [-0.7, 0.7] as const })),
+  ...["Asinh", "Atan", "Cosh", "Sinh", "Tan"].map((op) => ({ op, inputs: [[2, 3]] })),
+  { op: "Acosh", inputs: [[4]], range: [1.5, 3] },
+  { op: "Shrink", inputs: [[3, 4]], attributes: { lambd: float(0.5), bias: float(0.1) }, kinks: [-0.5, 0.5] },
+];
+
 const products: GradientCase[] = [
   ...[
     [
@@ -557,12 +564,20 @@ const shapings: GradientCase[] = [
     constants: { a: int64([0], []) },
     attributes: { reverse: 1 },
   },
+  {
+    op: "ReverseSequence",
+    inputs: [[4, 3]],
+    arguments: ["x0", "i"],
+    constants: indices([4, 2, 1]),
+    attributes: { time_axis: 0, batch_axis: 1 },
+  },
   { op: "Trilu", inputs: [[3, 4]], attributes: { upper: 0 } },
 ];
 
 /** Every rule, over shapes that broadcast, are odd, or have batch 1. */
 export const gradientCases: readonly GradientCase[] = [
   ...elementwise,
+  ...inverses,
   ...products,
   ...convolutions,
   ...transposedConvolutions,

@@ -205,3 +205,21 @@ export const castRule: Rule = (g) => {
   const to = codes[dtype];
   return [to === undefined ? undefined : g.op("Cast", [dyOf(g)], { to })];
 };
+
+const squared = (g: Backward, x: string): string => mul(g, x, x);
+const overRoot = (g: Backward, dy: string, radicand: string): string => div(g, dy, g.op("Sqrt", [radicand]));
+
+export const tanRule = unary((g, _, y, dy) => mul(g, dy, add(g, one(g), squared(g, y))));
+export const asinRule = unary((g, x, _, dy) => overRoot(g, dy, sub(g, one(g), squared(g, x))));
+export const acosRule = unary((g, x, _, dy) => neg(g, overRoot(g, dy, sub(g, one(g), squared(g, x)))));
+export const atanRule = unary((g, x, _, dy) => div(g, dy, add(g, one(g), squared(g, x))));
+export const sinhRule = unary((g, x, _, dy) => mul(g, dy, g.op("Cosh", [x])));
+export const coshRule = unary((g, x, _, dy) => mul(g, dy, g.op("Sinh", [x])));
+export const asinhRule = unary((g, x, _, dy) => overRoot(g, dy, add(g, squared(g, x), one(g))));
+export const acoshRule = unary((g, x, _, dy) => overRoot(g, dy, sub(g, squared(g, x), one(g))));
+export const atanhRule = unary((g, x, _, dy) => div(g, dy, sub(g, one(g), squared(g, x))));
+
+/** Passes where the size is above lambda. */
+export const shrinkRule = unary((g, x, _, dy) =>
+  masked(g, g.op("Greater", [g.op("Abs", [x]), scalar(g, floatAttribute(g.node, "lambd", 0.5))]), dy),
+);

@@ -216,3 +216,11 @@ export const cumSumRule: Rule = (g) => {
 export const triluRule: Rule = (g) => [
   g.op("Trilu", [dyOf(g), ...g.node.inputs.slice(1)], { upper: intAttribute(g.node, "upper", 1) }),
 ];
+
+/** Reversing a sequence twice restores it. */
+export const reverseSequenceRule: Rule = (g) => [
+  g.op("ReverseSequence", [dyOf(g), g.node.inputs[1]!], {
+    batch_axis: intAttribute(g.node, "batch_axis", 1),
+    time_axis: intAttribute(g.node, "time_axis", 0),
+  }),
+];
