@@ -60,7 +60,18 @@ export function onnxSize(graph: Graph): number {
   return layout(graph, inside).size;
 }
 
-function layout(graph: Graph, placed: Placement): { size: number; chunks(): Generator<Uint8Array> } {
+interface Layout {
+  readonly size: number;
+  chunks(): Generator<Uint8Array>;
+}
+
+/** Layouts with all weights inside, for who asks for the size and then writes; without those that hold much memory. */
+const layouts = new WeakMap<Graph, Layout>();
+const keptBytes = 1 << 20;
+
+function layout(graph: Graph, placed: Placement): Layout {
+  const known = placed === inside ? layouts.get(graph) : undefined;
+  if (known) return known;
   const model = modelRest(graph);
   const body = toBinary(GraphProtoSchema, graphProto({ ...graph, weights: new Map() }, placed));
   const initializers = [...graph.weights].map(([name, weight]) => initializer(name, weight, placed(name, weight)));
@@ -69,7 +80,7 @@ function layout(graph: Graph, placed: Placement): { size: number; chunks(): Gene
     body.length,
   );
   const start = joined([model, graphTag, varintBytes(graphBytes)]);
-  return {
+  const made: Layout = {
     size: start.length + graphBytes,
     *chunks() {
       yield start;
@@ -80,6 +91,8 @@ function layout(graph: Graph, placed: Placement): { size: number; chunks(): Gene
       }
     },
   };
+  if (placed === inside && start.length + body.length <= keptBytes) layouts.set(graph, made);
+  return made;
 }
 
 /** A tensor's packed bytes in chunks of at most 16 MiB. */
