@@ -27,7 +27,7 @@ const data = dataFolder();
 const python = process.env.PARE_PYTHON ?? "python3";
 const work = resolve(process.env.PARE_WORK ?? join(tmpdir(), "pare-quality"));
 const driver = fileURLToPath(new URL("peers/quantize.py", import.meta.url));
-const onnx = await runtime();
+const onnx = await runtime(process.env.PARE_THREADS ? { threads: Number(process.env.PARE_THREADS) } : {});
 
 /** The Python tool's settings: what its documentation advises, with every calibration method that works. */
 function peerSettings(method: Method): Record<string, object> {

@@ -3,6 +3,7 @@ import type { Graph } from "../../graph/graph.ts";
 import { intAttribute, type Node, nodeLabel } from "../../graph/graph.ts";
 import { convertOpset, withIrVersion } from "../../ops/convert.ts";
 import { hoistConstants } from "../hoist-constants.ts";
+import { withFoldedWeights } from "../quantize-weights/folded.ts";
 import { storageForm } from "../quantize-weights/storage.ts";
 import { nodeVerdicts, surveyWeights, type WeightSurvey, type WeightTarget } from "../quantize-weights/targets.ts";
 import { selector } from "../selection.ts";
@@ -37,7 +38,8 @@ export const quantizeDynamic = technique({
     },
   ),
   async apply(graph, options, context) {
-    const hoisted = hoistConstants(graph, Math.max(1, options.minElements));
+    const seen = hoistConstants(graph, Math.max(1, options.minElements));
+    const hoisted = options.simplify ? await withFoldedWeights(seen, context) : seen;
     const { targets, skipped } = survey(hoisted, options);
     for (const { node, reason } of skipped) context.skip(nodeLabel(node), reason);
     const source = targets.length === 0 ? hoisted : withIrVersion(convertOpset(hoisted, 11), 4);

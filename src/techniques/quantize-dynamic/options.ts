@@ -19,6 +19,10 @@ export const quantizeDynamicOptions = z.object({
     .default("integer")
     .describe("LSTM layers likewise; GRU and RNN have no integer kernel and stay in float unless 'storage' is chosen"),
   embeddings: z.boolean().default(true).describe("store lookup tables (Gather) in 8 bits, one scale a row"),
+  simplify: z
+    .boolean()
+    .default(true)
+    .describe("simplify first if weights stand behind nodes that compute them from constants"),
   minElements: z.number().int().min(0).default(1024).describe("leave weights with fewer elements in float"),
   ...selectionOptions,
 });

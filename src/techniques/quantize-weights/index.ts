@@ -9,6 +9,7 @@ import { selector } from "../selection.ts";
 import { type Context, technique } from "../technique.ts";
 import type { CodePlan } from "./codes.ts";
 import { dequantizeForm, dequantizeOpset } from "./dequantize.ts";
+import { withFoldedWeights } from "./folded.ts";
 import { inputImportance } from "./importance.ts";
 import { kernelForm, kernelRefusal } from "./kernels.ts";
 import { type QuantizeWeightsOptions, quantizeWeightsOptions } from "./options.ts";
@@ -40,7 +41,8 @@ export const quantizeWeights = technique({
   ),
   async apply(graph, options, context) {
     checkOptions(options);
-    const hoisted = hoistConstants(graph, Math.max(1, options.minElements));
+    const seen = hoistConstants(graph, Math.max(1, options.minElements));
+    const hoisted = options.simplify ? await withFoldedWeights(seen, context) : seen;
     const { targets, skipped } = survey(hoisted, options);
     for (const { node, reason } of skipped) context.skip(nodeLabel(node), reason);
     const plans = planTargets(hoisted, targets, options, context);

@@ -45,6 +45,10 @@ export const quantizeWeightsOptions = z.object({
     ),
   embeddings: z.boolean().default(true).describe("quantize lookup tables (Gather) too"),
   convolutions: z.boolean().default(true).describe("quantize convolution kernels too"),
+  simplify: z
+    .boolean()
+    .default(true)
+    .describe("simplify first if weights stand behind nodes that compute them from constants"),
   minElements: z.number().int().min(0).default(1024).describe("leave weights with fewer elements in float"),
   samples: z
     .number()

@@ -142,7 +142,7 @@ function usesOf(graph: Graph, name: string, weight: Tensor): { uses: WeightUse[]
 }
 
 /** The products behind a Transpose of a matrix, if nothing else reads it. */
-function transposed(graph: Graph, node: Node, weight: Tensor): readonly Node[] | undefined {
+export function transposed(graph: Graph, node: Node, weight: Tensor): readonly Node[] | undefined {
   if (!isNode(node, "Transpose") || weight.shape.length !== 2) return undefined;
   if ((intsAttribute(node, "perm") ?? [1, 0]).join() !== "1,0") return undefined;
   const { consumers, outputs } = links(graph);
@@ -178,11 +178,16 @@ function kindOf(node: Node, index: number, weight: Tensor): WeightUse["kind"] | 
   }
 }
 
-const weighted = new Set(["MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"]);
+const weightedOps = new Set(["MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"]);
+
+/** Whether a node should have a weight: a product, a convolution or a recurrent layer. */
+export function weighted({ op, domain }: Node): boolean {
+  return domain === "" && weightedOps.has(op);
+}
 
 /** Whether a node that should have a weight has one, as a constant or a transposed constant. */
 function takesConstant(graph: Graph, node: Node): boolean {
-  if (node.domain !== "" || !weighted.has(node.op)) return true;
+  if (!weighted(node)) return true;
   const constant = (name: string | undefined): boolean =>
     name !== undefined &&
     (graph.weights.has(name) || graph.weights.has(links(graph).producer.get(name)?.inputs[0] ?? ""));
