@@ -190,22 +190,44 @@ function addExtremes(state: Running, min: number, max: number): void {
 function observeChannels(state: Running, shape: readonly number[], axis: number, data: Float32Array): void {
   const { outer, channels, inner } = split(shape, axis);
   state.channels ??= { axis, sum: new Float64Array(channels), absMax: new Float64Array(channels), count: 0 };
-  const { sum, absMax } = state.channels;
+  if (inner === 1) addRows(data, outer, state.channels);
+  else addRuns(data, outer, inner, state.channels);
+  state.channels.count += outer * inner;
+}
+
+interface ChannelSums {
+  readonly sum: Float64Array;
+  readonly absMax: Float64Array;
+}
+
+/** Elements of which `inner` in a row are of one channel. */
+function addRuns(data: Float32Array, outer: number, inner: number, { sum, absMax }: ChannelSums): void {
   for (let o = 0, i = 0; o < outer; o++) {
-    for (let c = 0; c < channels; c++) {
+    for (let c = 0; c < sum.length; c++) {
       let s = 0;
       let m = absMax[c]!;
       for (const end = i + inner; i < end; i++) {
         const x = data[i]!;
         s += x;
-        const a = x < 0 ? -x : x;
+        const a = Math.abs(x);
         if (a > m) m = a;
       }
       sum[c]! += s;
       absMax[c] = m;
     }
   }
-  state.channels.count += outer * inner;
+}
+
+/** Rows with an element of each channel. */
+function addRows(data: Float32Array, rows: number, { sum, absMax }: ChannelSums): void {
+  for (let o = 0, i = 0; o < rows; o++) {
+    for (let c = 0; c < sum.length; c++, i++) {
+      const x = data[i]!;
+      sum[c]! += x;
+      const a = Math.abs(x);
+      if (a > absMax[c]!) absMax[c] = a;
+    }
+  }
 }
 
 /** What calibration on the samples of both would have found; `growth` is that of the first. */

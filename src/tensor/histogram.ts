@@ -56,12 +56,26 @@ export function addToHistogram(
   cover(h, Math.min(h.min, extremes.min), Math.max(h.max, extremes.max));
   const { counts, first } = h;
   const perWidth = 2 ** -h.exponent;
+  // No branch on zeros, which half of all activations are, in no order that a processor foresees; and two rows of
+  // counters, since an increment waits for the last one of the same counter.
+  const even = new Uint32Array(h.bins);
+  const odd = new Uint32Array(h.bins);
   let zeros = 0;
-  for (let i = 0; i < values.length; i++) {
+  const pairs = values.length & ~1;
+  for (let i = 0; i < pairs; i += 2) {
     const x = values[i]!;
-    if (x === 0) zeros++;
-    else counts[Math.floor(x * perWidth) - first]!++;
+    const y = values[i + 1]!;
+    zeros += +(x === 0) + +(y === 0);
+    even[(Math.floor(x * perWidth) | 0) - first]!++;
+    odd[(Math.floor(y * perWidth) | 0) - first]!++;
   }
+  if (pairs < values.length) {
+    const x = values[pairs]!;
+    zeros += +(x === 0);
+    even[(Math.floor(x * perWidth) | 0) - first]!++;
+  }
+  for (let i = 0; i < h.bins; i++) counts[i]! += even[i]! + odd[i]!;
+  counts[-first]! -= zeros;
   h.zeros += zeros;
   h.count += values.length;
 }

@@ -47,7 +47,8 @@ const shifts = new WeakMap<Calibration, Map<Node, Float64Array>>();
 
 function meanLoss(node: Node, weight: Weight, rounded: Float32Array, means: Float64Array): Float64Array {
   const { shape } = weight.tensor;
-  const lost = toFloat32(weight.tensor).map((w, i) => w - rounded[i]!);
+  const lost = Float32Array.from(toFloat32(weight.tensor));
+  for (let i = 0; i < lost.length; i++) lost[i]! -= rounded[i]!;
   if (node.op === "Conv") return ofConvolution(shape, lost, means);
   const [outStride, inStride, outs] = weight.axis === 0 ? [shape[1]!, 1, shape[0]!] : [1, shape[1]!, shape[1]!];
   const shift = new Float64Array(outs);

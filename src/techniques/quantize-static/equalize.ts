@@ -156,15 +156,17 @@ function weightShare(consumers: readonly Node[], graph: Graph, channels: number)
     const [outs, perGroup] = [weight.shape[0]!, weight.shape[1]!];
     const taps = weight.shape.slice(2).reduce((a, b) => a * b, 1);
     const groupOuts = outs / intAttribute(node, "group", 1);
+    const largest = new Float64Array(perGroup);
     for (let o = 0, at = 0; o < outs; o++) {
       const from = Math.floor(o / groupOuts) * perGroup;
-      const largest = Array.from({ length: perGroup }, () => {
+      let row = Number.MIN_VALUE;
+      for (let i = 0; i < perGroup; i++) {
         let m = 0;
-        for (let k = 0; k < taps; k++) m = Math.max(m, Math.abs(values[at++]!));
-        return m;
-      });
-      const row = Math.max(...largest, Number.MIN_VALUE);
-      for (const [i, m] of largest.entries()) share[from + i] = Math.max(share[from + i]!, m / row);
+        for (const end = at + taps; at < end; at++) m = Math.max(m, Math.abs(values[at]!));
+        largest[i] = m;
+        row = Math.max(row, m);
+      }
+      for (let i = 0; i < perGroup; i++) share[from + i] = Math.max(share[from + i]!, largest[i]! / row);
     }
   }
   return share;
