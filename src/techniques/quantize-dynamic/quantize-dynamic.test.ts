@@ -189,3 +189,17 @@ it("says why it leaves products of activations, small and shared weights", async
     { node: "attention", reason: "none of its operands is a constant weight" },
   ]);
 });
+
+it("finds a weight behind a Reshape of it", async () => {
+  const graph = graphOf({
+    nodes: [makeNode("Reshape", ["w", "shape"], ["folded"]), makeNode("MatMul", ["x", "folded"], ["y"])],
+    weights: new Map([
+      ["w", normal([4, 16, 48])],
+      ["shape", int64([64, 48])],
+    ]),
+  });
+  const { small } = await quantized(graph);
+  expect(small.nodes.some(({ op }) => op === "MatMulInteger")).toBe(true);
+  const { small: left } = await quantized(graph, { simplify: false });
+  expect(left).toBe(graph);
+});

@@ -261,3 +261,27 @@ it("lets data weigh the input channels", async () => {
   const gain = sqnr(float, await outputOf(cpu, informed, inputs)) - sqnr(float, await outputOf(cpu, blind, inputs));
   expect(gain).toBeGreaterThan(2);
 });
+
+it("finds weights behind nodes that compute them from constants", async () => {
+  const graph = makeGraph({
+    nodes: [
+      makeNode("Reshape", ["flat", "shape"], ["folded"]),
+      makeNode("MatMul", ["x", "folded"], ["hidden"]),
+      makeNode("Identity", ["w"], ["same"]),
+      makeNode("MatMul", ["hidden", "same"], ["y"]),
+    ],
+    inputs: [x],
+    outputs: [y],
+    weights: new Map([
+      ["flat", normal([4, 16, 32])],
+      ["shape", int64([64, 32])],
+      ["w", normal([32, 32])],
+    ]),
+    opsets,
+    irVersion: 13,
+  });
+  const { small } = await quantized(graph, {});
+  expect(operators(small.nodes)).toBe("MatMulNBits 2");
+  const { small: left } = await quantized(graph, { simplify: false });
+  expect(left).toBe(graph);
+});
