@@ -142,7 +142,7 @@ describe("parameters and bytes", () => {
     const { parameters, weightBytes, nodes } = costs(graph, new Map());
     expect(parameters).toBe(24 + 6);
     expect(weightBytes).toEqual({ uint8: 24 + 4, float32: 16 + 24, int64: 16 });
-    expect(nodes.map((node) => node.parameters)).toEqual([24, 0, 0, 6, 0]);
+    expect(nodes.map((node) => node.parameters)).toEqual([0, 24, 0, 6, 0]);
   });
 
   test("packed weights count by their bits", () => {
@@ -183,4 +183,26 @@ describe("activation memory", () => {
     const types = typesOf(graph, { x: shaped(8), a: shaped(4), b: shaped(4), y: shaped(4) });
     expect(costs(graph, types).peak).toEqual({ bytes: 64, node: "Split_a" });
   });
+});
+
+test("a weight stored as packed codes counts as what it unpacks to", () => {
+  const graph = makeGraph({
+    nodes: [
+      makeNode("Cast", ["codes"], ["index"], { to: 6 }),
+      makeNode("Gather", ["table", "index"], ["digits"]),
+      makeNode("Reshape", ["digits", "shape"], ["integers"]),
+      makeNode("Cast", ["integers"], ["floats"], { to: 1 }),
+      makeNode("Mul", ["floats", "scale"], ["w"]),
+      makeNode("MatMul", ["x", "w"], ["y"]),
+    ],
+    weights: new Map([
+      ["codes", tensor("uint8", [6], new Uint8Array(6))],
+      ["table", tensor("int8", [256, 2], new Int8Array(512))],
+      ["shape", int64([3, 4])],
+      ["scale", float32([4], [1, 1, 1, 1])],
+    ]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [1, 3] } }],
+    outputs: [{ name: "y" }],
+  });
+  expect(costs(graph, new Map([["w", { dtype: "float32", shape: [3, 4] }]])).parameters).toBe(12);
 });

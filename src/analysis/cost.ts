@@ -50,7 +50,8 @@ export interface Costs {
  */
 export function costs(graph: Graph, types: Types): Costs {
   const counted = new Set<string>();
-  const nodes = graph.nodes.map((node) => costOf(graph, node, types, counted));
+  const made = constantValues(graph);
+  const nodes = graph.nodes.map((node) => costOf(graph, node, types, made, counted));
   const known = (value: (cost: NodeCost) => number | undefined): number =>
     nodes.reduce((sum, cost) => sum + (value(cost) ?? 0), 0);
   return {
@@ -65,16 +66,25 @@ export function costs(graph: Graph, types: Types): Costs {
   };
 }
 
-function costOf(graph: Graph, node: Node, types: Types, counted: Set<string>): NodeCost {
+function costOf(
+  graph: Graph,
+  node: Node,
+  types: Types,
+  made: ReadonlyMap<string, Node>,
+  counted: Set<string>,
+): NodeCost {
   const own: Tensor[] = nestedWeights(node);
-  let parameters = own.reduce((sum, t) => sum + (dtypes[t.dtype].kind === "float" ? t.size : 0), 0);
+  // what constants alone make is counted where something reads it: by then it is unpacked
+  const constant = node.outputs.some((name) => made.has(name));
+  let parameters = constant ? 0 : own.reduce((sum, t) => sum + (dtypes[t.dtype].kind === "float" ? t.size : 0), 0);
   for (const name of reads(node)) {
+    if (counted.has(name)) continue;
     const weight = graph.weights.get(name);
-    if (!weight || counted.has(name)) continue;
-    counted.add(name);
-    own.push(weight);
     const index = node.inputs.indexOf(name);
-    parameters += parametersIn(node, index, weight);
+    if (!weight && (constant || !made.has(name) || helperInputs[opKey(node)]?.includes(index))) continue;
+    counted.add(name);
+    if (weight) own.push(weight);
+    if (!constant) parameters += weight ? parametersIn(node, index, weight) : parametersOf(graph, name, types, made);
   }
   const work = knownWork(node, types);
   const sizes = node.outputs.filter((name) => name !== "").map((name) => bytesOf(types.get(name)));
@@ -106,6 +116,33 @@ function nestedWeights(node: Node): Tensor[] {
 function constantsOf(node: Node): Tensor[] {
   const value = node.op === "Constant" ? node.attributes.value : undefined;
   return value?.type === "tensor" ? [value.value] : [];
+}
+
+/** Values that nodes make of constants alone, and their nodes: weights that are stored packed, quantized or turned. */
+function constantValues(graph: Graph): ReadonlyMap<string, Node> {
+  const inputs = new Set(graph.inputs.map(({ name }) => name));
+  const made = new Map<string, Node>();
+  for (const node of graph.nodes) {
+    const fixed = (name: string): boolean => made.has(name) || (graph.weights.has(name) && !inputs.has(name));
+    const makesConstants = reads(node).size > 0 ? [...reads(node)].every(fixed) : node.op === "Constant";
+    if (makesConstants) for (const name of node.outputs) made.set(name, node);
+  }
+  return made;
+}
+
+/** Learned numbers in a value made of constants: its elements where its type is known, else those of what it is made of. */
+function parametersOf(graph: Graph, name: string, types: Types, made: ReadonlyMap<string, Node>): number {
+  const type = types.get(name);
+  if (type && dtypes[type.dtype].kind !== "float") return 0;
+  const shape = concrete(type);
+  if (shape) return shape.reduce((a, b) => a * b, 1);
+  const node = made.get(name)!;
+  const nested = nestedWeights(node).reduce((sum, t) => sum + (dtypes[t.dtype].kind === "float" ? t.size : 0), 0);
+  return node.inputs.reduce((sum, input, index) => {
+    const weight = graph.weights.get(input);
+    if (weight) return sum + parametersIn(node, index, weight);
+    return made.has(input) ? sum + parametersOf(graph, input, types, made) : sum;
+  }, nested);
 }
 
 /** Positions of scales, zero points and other helpers of quantized operators: no parameters. */
