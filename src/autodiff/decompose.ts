@@ -1,5 +1,6 @@
-import { edit } from "../graph/edit.ts";
-import { type Graph, makeNode, type Node, opKey, type PlainAttribute } from "../graph/graph.ts";
+import { fail } from "../errors.ts";
+import { type Draft, edit } from "../graph/edit.ts";
+import { type Graph, makeNode, type Node, nodeLabel, opKey, type PlainAttribute } from "../graph/graph.ts";
 import { float32, int64, type Tensor } from "../tensor/tensor.ts";
 import { contribDecompositions } from "./decompositions/contrib.ts";
 import { gruDecomposition, lstmDecomposition, rnnDecomposition } from "./decompositions/recurrent.ts";
@@ -51,64 +52,48 @@ export function decompose(
   types: ReadonlyMap<string, ValueType>,
   leave: (node: Node, reason: string) => void = () => {},
 ): Graph {
-  return graph.nodes.reduce((before, node) => {
+  const rows = graph.nodes.flatMap((node) => {
     const rule = decompositions[opKey(node)];
-    return rule ? decomposed(before, node, rule, types, leave) : before;
-  }, graph);
+    return rule ? [{ node, rule }] : [];
+  });
+  if (rows.length === 0) return graph;
+  return edit(graph, (draft) => {
+    for (const { node, rule } of rows) {
+      const { emitter, made } = emitterFor(graph, node, types, draft);
+      const reason = rule(emitter);
+      if (reason === undefined) draft.replace(node, ...made);
+      else leave(node, reason);
+    }
+  });
 }
 
-function decomposed(
+function emitterFor(
   graph: Graph,
   node: Node,
-  rule: Decomposition,
   types: ReadonlyMap<string, ValueType>,
-  leave: (node: Node, reason: string) => void,
-): Graph {
-  let reason: string | undefined;
-  const changed = edit(graph, (draft) => {
-    const made: Node[] = [];
-    const add = (
-      op: string,
-      inputs: readonly string[],
-      attributes: Readonly<Record<string, PlainAttribute>>,
-      outputs: readonly string[],
-    ): void => {
-      made.push(
-        makeNode(
-          op,
-          inputs,
-          outputs,
-          attributes,
-          draft.fresh(`${node.name || node.op}/${op.slice(op.lastIndexOf(":") + 1)}`),
-        ),
-      );
-    };
-    reason = rule({
-      node,
-      type: (name) => types.get(name) ?? { dtype: "float32", shape: [] },
-      constantInput: (i) => graph.weights.get(node.inputs[i] ?? ""),
-      input: (i) => node.inputs[i] || undefined,
-      op(op, inputs, attributes = {}) {
-        const output = draft.fresh(`${node.outputs[0]}/${op.toLowerCase()}`);
-        add(op, inputs, attributes, [output]);
-        return output;
-      },
-      ops(op, inputs, attributes, count) {
-        const outputs = Array.from({ length: count }, () => draft.fresh(`${node.outputs[0]}/${op.toLowerCase()}`));
-        add(op, inputs, attributes, outputs);
-        return outputs;
-      },
-      constant: (value) => draft.constant(`${node.outputs[0]}/const`, value),
-      give(i, value) {
-        const name = node.outputs[i];
-        if (name) add("Identity", [value], {}, [name]);
-      },
-    });
-    if (reason === undefined) draft.replace(node, ...made);
-  });
-  if (reason === undefined) return changed;
-  leave(node, reason);
-  return graph;
+  draft: Draft,
+): { emitter: Emitter; made: readonly Node[] } {
+  const made: Node[] = [];
+  const stem = node.name || node.op;
+  const ops: Emitter["ops"] = (op, inputs, attributes, count) => {
+    const outputs = Array.from({ length: count }, () => draft.fresh(`${node.outputs[0]}/${op.toLowerCase()}`));
+    made.push(makeNode(op, inputs, outputs, attributes, draft.fresh(`${stem}/${op.slice(op.lastIndexOf(":") + 1)}`)));
+    return outputs;
+  };
+  const emitter: Emitter = {
+    node,
+    type: (name) => types.get(name) ?? fail(nodeLabel(node), `the shape of '${name}' is unknown`),
+    constantInput: (i) => graph.weights.get(node.inputs[i] ?? ""),
+    input: (i) => node.inputs[i] || undefined,
+    op: (op, inputs, attributes = {}) => ops(op, inputs, attributes, 1)[0]!,
+    ops,
+    constant: (value) => draft.constant(`${node.outputs[0]}/const`, value),
+    give(i, value) {
+      const name = node.outputs[i];
+      if (name) made.push(makeNode("Identity", [value], [name], {}, draft.fresh(`${stem}/Identity`)));
+    },
+  };
+  return { emitter, made };
 }
 
 /** A float32 scalar constant. */

@@ -71,7 +71,11 @@ export async function trainingStep(
     frozen: (node) => !trains(node),
   });
   const parameters = parametersOf(prepared.graph, trains);
-  if (parameters.length === 0) fail("train", "the model has no weights that can learn", "Check what is frozen");
+  if (parameters.length === 0) {
+    const half = [...model.weights.values()].some(({ dtype }) => dtype === "float16" || dtype === "bfloat16");
+    const hint = half ? "Convert it to float32 first: convert-float --to float32" : "Check what is frozen";
+    fail("train", "the model has no weights that can learn", hint);
+  }
   const { graph: scored, loss, report } = await withObjective(prepared, runtime, feeds, options);
   const types = await observeTypes(runnable(scored), runtime, withMasks(feeds, prepared.masks));
   const { graph, gradients } = gradient(
