@@ -30,8 +30,10 @@ export function isDecided({ method, biasCorrection, equalize, protect }: Options
 
 /** Below this, in decibels, single layers are looked into. */
 const goodQuality = 25;
-/** From here on equalization is not tried. */
+/** From here on equalization is not tried: it takes another calibration. */
 const fineQuality = 50;
+/** The same for models so large that calibration takes long. */
+const fineLargeQuality = 35;
 /** A single layer that makes more than this share of the noise is left float... */
 const loudShare = 0.2;
 /** ...as long as such layers make up no more than this share of the multiplications. */
@@ -54,7 +56,8 @@ export async function search(first: Setup, samples: Samples): Promise<Choice> {
   const wanted = await trialReference(first, samples);
   let best = await bestMethod(first, first.plan, wanted);
   if (best.corrected) best = better(best, await candidate(first, first.plan, best.method, false, wanted));
-  if (options.equalize && best.quality < fineQuality) {
+  const fine = workOf(first) * first.calibration.samples > longWork ? fineLargeQuality : fineQuality;
+  if (options.equalize && best.quality < fine) {
     const equalized = equalize(graph, first.plan, first.calibration);
     if (equalized) {
       const setup = await setUp(equalized, samples, options, context);
@@ -94,8 +97,14 @@ async function candidate(
   return { setup, plan, method, corrected, graph, quality };
 }
 
+/** Whether bias correction could change anything. */
+function isCorrectable({ calibration }: Setup): boolean {
+  return [...calibration.tensors.values()].some(({ channels }) => channels !== undefined);
+}
+
 async function bestMethod(setup: Setup, plan: Plan, wanted: Reference): Promise<Candidate> {
-  const { method, biasCorrection } = setup.options;
+  const { method } = setup.options;
+  const biasCorrection = setup.options.biasCorrection && isCorrectable(setup);
   const [first, ...others] = method === "auto" ? rangeMethods : [method];
   let best = await candidate(setup, plan, first!, biasCorrection, wanted);
   for (const other of others) {
@@ -113,7 +122,7 @@ async function protect(best: Candidate, wanted: Reference): Promise<Candidate | 
     return 10 ** (-quality / 10);
   };
   const found = await loudest([...plan.compute], noiseOf, loudShare);
-  const total = [...setup.plan.compute].reduce((sum, node) => sum + macs(node, setup.types), 0);
+  const total = workOf(setup);
   let spent = [...setup.plan.compute].reduce((sum, n) => sum + (plan.compute.has(n) ? 0 : macs(n, setup.types)), 0);
   const spared = found.filter(({ item }) => {
     const cost = macs(item, setup.types);
@@ -136,11 +145,16 @@ async function protect(best: Candidate, wanted: Reference): Promise<Candidate | 
 export const mostTrials = 32;
 /** Multiplications that a trial may take; large models are tried on fewer samples. */
 const trialWork = 2 ** 34;
+/** A calibration of more multiplications than this takes long: seconds on a few cores. */
+const longWork = 2 ** 35;
 
-async function trialReference({ graph, plan, types, context }: Setup, { trial }: Samples): Promise<Reference> {
-  const work = [...plan.compute].reduce((sum, node) => sum + macs(node, types), 0);
-  const count = Math.max(4, Math.floor(trialWork / Math.max(1, work)));
-  return reference(graph, context.runtime, trial.slice(0, count));
+function workOf({ plan, types }: Setup): number {
+  return [...plan.compute].reduce((sum, node) => sum + macs(node, types), 0);
+}
+
+async function trialReference(setup: Setup, { trial }: Samples): Promise<Reference> {
+  const count = Math.max(4, Math.floor(trialWork / Math.max(1, workOf(setup))));
+  return reference(setup.graph, setup.context.runtime, trial.slice(0, count));
 }
 
 /**
