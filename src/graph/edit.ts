@@ -57,6 +57,8 @@ export interface Draft {
 export function edit(graph: Graph, change: (draft: Draft) => void): Graph {
   const taken = valueNames(graph);
   for (const { name } of graph.nodes) taken.add(name);
+  // the next number to try for each stem: names are never given back
+  const counts = new Map<string, number>();
   const replaced = new Map<Node, Node[]>();
   const added: Node[] = [];
   const rewired = new Map<string, { to: string; except: Set<Node> }>();
@@ -70,7 +72,9 @@ export function edit(graph: Graph, change: (draft: Draft) => void): Graph {
     metadata: { ...graph.metadata },
     fresh(stem) {
       let name = stem;
-      for (let i = 1; taken.has(name); i++) name = `${stem}_${i}`;
+      let count = counts.get(stem) ?? 1;
+      while (taken.has(name)) name = `${stem}_${count++}`;
+      counts.set(stem, count);
       taken.add(name);
       return name;
     },
