@@ -23,6 +23,11 @@ const defaults = quantizeDynamicOptions.parse({});
  *
  * Needs no data. One scale serves a whole activation tensor, so samples of a batch change each other's rounding: results
  * depend a little on what else is in the batch. Jacob et al. 2018.
+ *
+ * Defaults put the outputs first. The logits of a tied output layer gain 0.9 dB of SQNR in float on a language model of
+ * 260 K parameters and 0.3 dB on a network of GPT-2's size, where they cost 1.4 to 1.7 times the session's time of
+ * `tied: integer`. Convolutions stay exact; `conv: storage` takes ResNet-50 from 96 to 26 MB, ResNet-20 from 1.1 to 0.3 MB
+ * and SqueezeNet from 5.0 to 1.3 MB at float's speed (within 3 % on ResNet-50 and ResNet-20), at the cost of its rounding.
  */
 export const quantizeDynamic = technique({
   name: "quantize-dynamic",
@@ -103,7 +108,10 @@ function decide(target: WeightTarget, options: QuantizeDynamicOptions): Decision
   if (kind === "conv" || kind === "convTranspose") {
     if (options.conv === "storage") return "storage";
     if (kind === "convTranspose") return { reason: "ConvTranspose has no integer kernel" };
-    if (options.conv === "float") return { reason: "integer convolution is rarely faster than float (conv: float)" };
+    if (options.conv === "float")
+      return {
+        reason: "integer convolution is rarely faster than float (conv: storage keeps float's speed in a smaller file)",
+      };
     return uses.some((use) => isDepthwise(use.node, weight.shape))
       ? { reason: "a depthwise convolution is faster in float" }
       : "conv";

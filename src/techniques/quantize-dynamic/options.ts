@@ -18,6 +18,12 @@ export const quantizeDynamicOptions = z.object({
     .enum(["integer", "float", "storage"])
     .default("integer")
     .describe("LSTM layers likewise; GRU and RNN have no integer kernel and stay in float unless 'storage' is chosen"),
+  tied: z
+    .enum(["float", "integer"])
+    .default("float")
+    .describe(
+      "an output layer that shares its weight with a lookup table: store in 8 bits and unfold at load, more exact, or compute in integers, faster and with less memory",
+    ),
   embeddings: z.boolean().default(true).describe("store lookup tables (Gather) in 8 bits, one scale a row"),
   simplify: z
     .boolean()

@@ -37,6 +37,9 @@ export function dynamicInputs(draft: Draft): (activation: string) => DynamicInpu
  *     MatMul, Gemm -> DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul scales (-> Add bias)
  *     Gather -> Gather codes -> Cast -> Mul Gather scales
  *
+ * Products that share their weight with a lookup read `codes -> Cast -> Mul scales` instead where `tied` is "float", which
+ * the runtime computes once, when it loads the model.
+ *
  * The weight is quantized at once, the nodes are changed by the function returned.
  */
 export function integerProducts(
@@ -56,14 +59,22 @@ export function integerProducts(
     name: `weight '${name}'`,
   });
   const stored = rows && !lookup ? transposed(values) : values;
+  const float = lookup && options.tied === "float";
   return (draft, input) => {
     const codes = draft.constant(`${name}_quantized`, stored);
-    const scaleName = draft.constant(`${name}_scale`, scale);
     const table = lookup ? rowScales(draft, name, weight.shape[0]!, scale) : "";
+    for (const { node, kind } of uses) if (kind === "gather") replaceLookup(draft, node, codes, table);
+    const products = uses.filter(({ kind }) => kind !== "gather");
+    if (products.length === 0) return;
+    if (float) {
+      const real = draft.emit("Cast", [codes], { to: dtypes.float32.code }, 1, `${name}_cast`);
+      draft.rewire(name, draft.emit("Mul", [real, table], {}, 1, `${name}_dequantized`));
+      return;
+    }
+    const scaleName = draft.constant(`${name}_scale`, scale);
     const right = rows && lookup ? transposeOf(draft, codes) : () => codes;
-    for (const use of uses) {
-      if (use.kind === "gather") replaceLookup(draft, use.node, codes, table);
-      else replaceProduct(draft, use, right(), scaleName, scale, input);
+    for (const use of products) {
+      replaceProduct(draft, use, right(), scaleName, scale, input);
       if (use.transpose) draft.replace(use.transpose);
     }
   };

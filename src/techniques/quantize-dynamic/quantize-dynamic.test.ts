@@ -99,13 +99,19 @@ it("stores an embedding that is also the output layer once", async () => {
     inputs: [value("x", "int64")],
     weights: new Map([["w", normal([40, 32])]]),
   });
-  const { small, skips } = await quantized(graph);
-  expect(skips).toEqual([]);
-  expect([...small.weights.values()].filter(({ size }) => size >= 40 * 32)).toHaveLength(1);
   const feeds = { x: int64([1, 39, 0, 7, 7, 2], [2, 3]) };
   const float = await outputOf(cpu, graph, feeds);
-  expect(sqnr(float, await outputOf(cpu, small, feeds))).toBeGreaterThan(34);
-  expect(sqnr(float, await outputOf(wasm, small, feeds))).toBeGreaterThan(34);
+  const qualities: number[] = [];
+  for (const tied of ["integer", "float"] as const) {
+    const { small, skips } = await quantized(graph, { tied });
+    expect(skips).toEqual([]);
+    expect([...small.weights.values()].filter(({ size }) => size >= 40 * 32)).toHaveLength(1);
+    expect(small.nodes.some(({ op }) => op === "MatMulInteger")).toBe(tied === "integer");
+    qualities.push(sqnr(float, await outputOf(cpu, small, feeds)));
+    expect(qualities.at(-1)).toBeGreaterThan(34);
+    expect(sqnr(float, await outputOf(wasm, small, feeds))).toBeGreaterThan(34);
+  }
+  expect(qualities[1]).toBeGreaterThan(qualities[0]!);
 });
 
 it("computes LSTM in integers", async () => {
