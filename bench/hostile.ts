@@ -15,6 +15,7 @@ import type { Graph } from "../src/graph/graph.ts";
 import { load } from "../src/platform/node.ts";
 import { random } from "../src/random.ts";
 import { mutate, seedModels, survive } from "../test/mutate.ts";
+import { record } from "./document.ts";
 import { modelFiles } from "./models.ts";
 
 const slowest = 10_000;
@@ -74,6 +75,12 @@ async function main(count: number, seed: number, folders: readonly string[]): Pr
   const peak = process.resourceUsage().maxRSS / 1e6;
   if (peak > 1) failures.push({ mutation: -1, why: `peak memory ${peak.toFixed(2)} GB` });
   console.log(JSON.stringify({ bench: "hostile", count, seed, models: seeds.length, ...counts, slow, peak, failures }));
+  const result = [
+    `${count} mutations (bit flips, truncation, spliced fields, lying lengths, cycles, paths out of the folder) of`,
+    `${seeds.length} models, seed ${seed}: ${counts.refused} refused with an error, ${counts.invalid} told invalid, ${counts.valid} valid,`,
+    `**${failures.length} crashes, hangs or leaks**. Slowest ${slow.toFixed(0)} ms, peak memory ${peak.toFixed(2)} GB.`,
+  ].join("\n");
+  if (count >= 100_000) record("hostile", "Hostile files", "npx tsx bench/hostile.ts", result);
   console.log(
     `| hostile files | ${count} mutations of ${seeds.length} models | ${counts.refused} refused, ${counts.invalid} told invalid, ` +
       `${counts.valid} valid, ${failures.length} failures | slowest ${slow.toFixed(0)} ms, peak memory ${peak.toFixed(2)} GB |`,

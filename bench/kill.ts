@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { load } from "../src/platform/node.ts";
 import { random } from "../src/random.ts";
 import { build, pare, removeBuild, start, workplace } from "../test/cli.ts";
+import { record } from "./document.ts";
 
 /*
  * Is a partial output ever visible, or an input changed, when a run is killed? Kills one command half the times at random
@@ -49,4 +50,10 @@ const strange = names.filter((name) => !name.startsWith(".pare-") && !["digits",
 if (strange.length > 0) throw new Error(`left behind: ${strange.join(", ")}`);
 rmSync(folder, { recursive: true });
 removeBuild();
+const body = [
+  `One command killed ${times} times, half at random moments of its course and half while it writes (seed ${seed}): the output was`,
+  `absent ${counts.absent} times and whole ${counts.whole} times, never partial; the input was intact every time. ${counts.leftovers} hidden temporary`,
+  "files stayed behind, which nothing mistakes for a model.",
+].join("\n");
+record("kill", "Killed at any moment", "npx tsx bench/kill.ts", body);
 console.log(`killed ${times} times within ${Math.round(whole.ms)} ms: ${JSON.stringify(counts)}, input intact`);

@@ -14,6 +14,7 @@ import { assertValid } from "../src/graph/validate.ts";
 import { convertOpset } from "../src/ops/convert.ts";
 import { runtime } from "../src/platform/node.ts";
 import type { Runtime, Tensors } from "../src/platform/runtime.ts";
+import { record } from "./document.ts";
 import { distance, feedsOf, modelFiles, outputsOf } from "./models.ts";
 
 const targets = [13, 17, 21, 26];
@@ -63,6 +64,8 @@ async function main(folders: readonly string[]): Promise<void> {
   console.log(
     `| operator-set conversion | ${equal} equal to ${tolerance} | ${refused.length} refused | ${wrong.length} wrong |`,
   );
+  const body = `${equal + refused.length + wrong.length} conversions to operator sets 13, 17, 21 and 26: ${equal} give outputs equal to ${tolerance}, ${refused.length} are refused with a reason, ${wrong.length} are wrong.`;
+  record("opsets", "Operator-set conversion", "npx tsx bench/opsets.ts FOLDER...", body);
   process.exitCode = wrong.length > 0 ? 1 : 0;
 }
 
