@@ -17,7 +17,9 @@ export async function folderStore(path: string): Promise<{
   return {
     read: (name) =>
       readFile(join(path, name)).catch((error: NodeJS.ErrnoException) =>
-        error.code === "ENOENT" ? undefined : fail(join(path, name), `can't be read (${messageOf(error)})`, undefined, error),
+        error.code === "ENOENT"
+          ? undefined
+          : fail(join(path, name), `can't be read (${messageOf(error)})`, undefined, error),
       ),
     async write(name, bytes) {
       const temporary = join(path, `.${name}.${process.pid}.tmp`);
