@@ -27,10 +27,12 @@ export interface Linear {
   readonly rank: number;
   /** The output's channel axis for a given rank. */
   axis(rank: number): number;
-  /** Output channel and input channel of the weight's element i; both the same over each `run` elements from 0 on. */
+  /** Output channel and input channel of the weight's element i... */
   output(i: number): number;
   input(i: number): number;
-  readonly run: number;
+  /** ...and over how many elements in a row, from 0 on, they stay the same. */
+  readonly outputRun: number;
+  readonly inputRun: number;
 }
 
 /** A node as a linear map; undefined where it is none, or its weights are not constant 16- or 32-bit floats. */
@@ -51,7 +53,8 @@ export function linearOf(graph: Graph, node: Node): Linear | undefined {
       const output = (i: number): number => Math.floor(i / perOutput);
       const input = (i: number): number =>
         Math.floor(output(i) / perGroup) * second + (Math.floor(i / kernel) % second);
-      return { ...common, channels: first, rank: weight.shape.length, axis: () => 1, output, input, run: kernel };
+      const runs = { outputRun: perOutput, inputRun: kernel };
+      return { ...common, ...runs, channels: first, rank: weight.shape.length, axis: () => 1, output, input };
     }
     case "ConvTranspose": {
       if (weight.shape.length < 3) return undefined;
@@ -61,7 +64,8 @@ export function linearOf(graph: Graph, node: Node): Linear | undefined {
       const output = (i: number): number =>
         Math.floor(input(i) / (first / groups)) * second + (Math.floor(i / kernel) % second);
       const rank = weight.shape.length;
-      return { ...common, channels: second * groups, rank, axis: () => 1, output, input, run: kernel };
+      const runs = { outputRun: kernel, inputRun: kernel * second };
+      return { ...common, ...runs, channels: second * groups, rank, axis: () => 1, output, input };
     }
     case "Gemm":
     case "MatMul": {
@@ -71,7 +75,8 @@ export function linearOf(graph: Graph, node: Node): Linear | undefined {
       const flipped = node.op === "Gemm" && intAttribute(node, "transB", 0) !== 0;
       const [output, input] = flipped ? [rows, columns] : [columns, rows];
       const channels = flipped ? first : second;
-      return { ...common, channels, rank: 2, axis: (rank) => rank - 1, output, input, run: 1 };
+      const runs = flipped ? { outputRun: second, inputRun: 1 } : { outputRun: 1, inputRun: second };
+      return { ...common, ...runs, channels, rank: 2, axis: (rank) => rank - 1, output, input };
     }
     default:
       return undefined;
@@ -92,7 +97,7 @@ export function scaledOutputs(graph: Graph, linear: Linear, affine: Affine): Cha
   const matmul = linear.node.op === "MatMul";
   const biased = matmul ? "none" : biasOf(linear);
   if (biased === undefined) return "the bias of the node before it differs from row to row";
-  const scaled = scaledBy(weight, linear.run, (i) => affine.scale[output(i)]!);
+  const scaled = scaledBy(weight, linear.outputRun, (i) => affine.scale[output(i)]!);
   const beta = linear.node.op === "Gemm" ? floatAttribute(linear.node, "beta", 1) : 1;
   if (beta === 0 && bias) return "the node before it multiplies its bias by 0";
   const shifted = Float64Array.from({ length: channels }, (_, c) => {
@@ -144,7 +149,7 @@ export function scaledInputs(graph: Graph, linear: Linear, affine: Affine, rank:
   const total = offset.map(
     (sum, c) => (sum * alpha) / beta + (biased === "none" ? 0 : biased[biased.length === 1 ? 0 : c]!),
   );
-  const scaled = scaledBy(weight, linear.run, (i) => affine.scale[input(i)]!);
+  const scaled = scaledBy(weight, linear.inputRun, (i) => affine.scale[input(i)]!);
   if (!scaled || !total.every(Number.isFinite)) return notFinite;
   return (draft, _, before) => {
     draft.replace(before);
