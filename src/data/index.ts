@@ -95,10 +95,12 @@ function largestMagnitude(batch: Batch, who: string): number {
   let largest = 0;
   for (const [name, input] of Object.entries(batch.inputs)) {
     if (input.dtype !== "float32" && input.dtype !== "float16") continue;
-    for (const value of toFloat32(input)) {
-      const magnitude = Math.abs(value);
+    const values = toFloat32(input);
+    for (let i = 0; i < values.length; i++) {
+      const magnitude = Math.abs(values[i]!);
       if (magnitude > largest) largest = magnitude;
-      else if (Number.isNaN(value)) fail(who, `a sample for input '${name}' holds NaN`, "Remove or mend that sample");
+      else if (Number.isNaN(magnitude))
+        fail(who, `a sample for input '${name}' holds NaN`, "Remove or mend that sample");
     }
   }
   if (largest === Number.POSITIVE_INFINITY) fail(who, "a sample holds infinity", "Remove or mend that sample");
