@@ -16,6 +16,8 @@ export interface InferredType {
  * size. What the file declares of intermediate values is not believed. A scalar and an unknown rank look the same to
  * the runtime; both come without shape.
  *
+ * Cached by graph where no sizes are given.
+ *
  * @param dims sizes for named free dimensions of the inputs
  * @throws PareError where the runtime refuses the model
  */
@@ -23,6 +25,19 @@ export async function inferTypes(
   graph: Graph,
   runtime: Runtime,
   dims: Readonly<Record<string, number>> = {},
+): Promise<ReadonlyMap<string, InferredType>> {
+  if (Object.keys(dims).length > 0) return proven(graph, runtime, dims);
+  const found = typeCache.get(graph) ?? (await proven(graph, runtime, dims));
+  typeCache.set(graph, found);
+  return found;
+}
+
+const typeCache = new WeakMap<Graph, ReadonlyMap<string, InferredType>>();
+
+async function proven(
+  graph: Graph,
+  runtime: Runtime,
+  dims: Readonly<Record<string, number>>,
 ): Promise<ReadonlyMap<string, InferredType>> {
   const fixed = graph.inputs.map((input) => withDims(input, dims));
   const found = knownTypes({ ...graph, inputs: fixed });
