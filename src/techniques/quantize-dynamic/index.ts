@@ -26,8 +26,8 @@ const defaults = quantizeDynamicOptions.parse({});
  *
  * Defaults put the outputs first. The logits of a tied output layer gain 0.9 dB of SQNR in float on a language model of
  * 260 K parameters and 0.3 dB on a network of GPT-2's size, where they cost 1.4 to 1.7 times the session's time of
- * `tied: integer`. Convolutions stay exact; `conv: storage` takes ResNet-50 from 96 to 26 MB, ResNet-20 from 1.1 to 0.3 MB
- * and SqueezeNet from 5.0 to 1.3 MB at float's speed (within 3 % on ResNet-50 and ResNet-20), at the cost of its rounding.
+ * `tied: integer` (on a busy machine). Convolutions stay exact; `conv: storage` takes ResNet-50 from 96 to 26 MB and ResNet-20 from 1.1 to 0.3
+ * MB within 3 % of float's time, and SqueezeNet from 5.0 to 1.3 MB, at the cost of its rounding.
  */
 export const quantizeDynamic = technique({
   name: "quantize-dynamic",
