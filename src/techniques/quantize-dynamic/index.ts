@@ -9,6 +9,7 @@ import { nodeVerdicts, surveyWeights, type WeightSurvey, type WeightTarget } fro
 import { selector } from "../selection.ts";
 import { type Context, technique } from "../technique.ts";
 import { integerConvolution } from "./convolutions.ts";
+import { feedsLogarithm } from "./logarithms.ts";
 import { type QuantizeDynamicOptions, quantizeDynamicOptions } from "./options.ts";
 import { type DynamicInput, dynamicInputs, integerProducts } from "./products.ts";
 import { type RecurrentNames, recurrentRefusal, recurrentWeight, replaceLstm } from "./recurrent.ts";
@@ -62,10 +63,14 @@ export const quantizeDynamic = technique({
 
 function survey(graph: Graph, options: QuantizeDynamicOptions): WeightSurvey {
   const select = selector(options);
-  return surveyWeights(graph, {
+  const { targets, skipped } = surveyWeights(graph, {
     minElements: options.minElements,
     select: (node) => select(node) && (options.embeddings || node.op !== "Gather"),
   });
+  const isLoud = (target: WeightTarget): boolean => target.uses.some(({ node }) => feedsLogarithm(graph, node));
+  const reason = "a logarithm follows, and integers keep no relative precision";
+  const loud = targets.filter(isLoud).flatMap(({ uses }) => uses.map(({ node }) => ({ node, reason })));
+  return { targets: targets.filter((target) => !isLoud(target)), skipped: [...skipped, ...loud] };
 }
 
 interface Change {

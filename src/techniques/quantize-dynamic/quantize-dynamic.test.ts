@@ -209,3 +209,25 @@ it("finds a weight behind a Reshape of it", async () => {
   const { small: left } = await quantized(graph, { simplify: false });
   expect(left).toBe(graph);
 });
+
+it("leaves products in front of a logarithm in float, as in a spectrogram", async () => {
+  const graph = graphOf({
+    nodes: [
+      makeNode("MatMul", ["x", "windows"], ["wave"], {}, "transform"),
+      makeNode("Mul", ["wave", "wave"], ["power"]),
+      makeNode("MatMul", ["power", "bank"], ["bands"], {}, "bands"),
+      makeNode("Add", ["bands", "floor"], ["safe"]),
+      makeNode("Log", ["safe"], ["log"]),
+      makeNode("MatMul", ["log", "head"], ["y"], {}, "head"),
+    ],
+    weights: new Map([
+      ["windows", normal([32, 32])],
+      ["bank", normal([32, 16])],
+      ["floor", normal([1])],
+      ["head", normal([16, 8])],
+    ]),
+  });
+  const { small, skips } = await quantized(graph);
+  expect(skips.map(({ node }) => node).toSorted()).toEqual(["bands", "transform"]);
+  expect(small.nodes.filter(({ op }) => op === "MatMulInteger").length).toBe(1);
+});
