@@ -14,7 +14,9 @@ export interface ByteSource {
 }
 
 /** Bytes in memory as a source (not copied). */
-export function memorySource(bytes: Uint8Array, name = "buffer"): ByteSource {
+export function memorySource(given: Uint8Array, name = "buffer"): ByteSource {
+  // Node's Buffer is a Uint8Array whose slice() does not copy: callers get the plain kind
+  const bytes = new Uint8Array(given.buffer, given.byteOffset, given.byteLength);
   return {
     name,
     size: bytes.length,

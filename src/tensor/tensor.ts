@@ -142,7 +142,7 @@ const arrays = {
 export function typed(t: Tensor): TypedArray {
   const bytes = t.bytes();
   const View = arrays[t.dtype as keyof typeof arrays] ?? Uint8Array;
-  const aligned = bytes.byteOffset % View.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
+  const aligned = bytes.byteOffset % View.BYTES_PER_ELEMENT === 0 ? bytes : new Uint8Array(bytes);
   return new View(aligned.buffer as ArrayBuffer, aligned.byteOffset, aligned.byteLength / View.BYTES_PER_ELEMENT);
 }
 
