@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { observeTypes } from "../src/analysis/observe.ts";
 import { gradient } from "../src/autodiff/gradient.ts";
 import { gradients } from "../src/autodiff/gradients.ts";
 import { makeGraph, makeNode } from "../src/graph/graph.ts";
 import { runtime } from "../src/platform/node.ts";
+import { observeTypes } from "../src/platform/observe.ts";
 import type { Tensors } from "../src/platform/runtime.ts";
 import { random } from "../src/random.ts";
 import { float32, type Tensor, toFloat32 } from "../src/tensor/tensor.ts";

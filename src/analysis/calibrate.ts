@@ -1,11 +1,11 @@
 import { fail, PareError } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
+import { observeValues } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { addToHistogram, finiteExtremes, type Histogram, makeHistogram, mergeHistogram } from "../tensor/histogram.ts";
 import { split } from "../tensor/statistics.ts";
 import { type Tensor, toFloat32 } from "../tensor/tensor.ts";
 import { observeExtremes } from "./extremes.ts";
-import { observeValues } from "./observe.ts";
 import type { Observation } from "./ranges.ts";
 
 /** Per-channel figures of a tensor. */

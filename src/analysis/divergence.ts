@@ -1,10 +1,10 @@
 import { type Graph, isNode, nodeLabel, opKey } from "../graph/graph.ts";
 import { links } from "../graph/walk.ts";
+import { exposed, intermediates, observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { dtypes, packedBytes } from "../tensor/dtype.ts";
 import { toFloat32 } from "../tensor/tensor.ts";
 import { addSums, type Closeness, closenessOf } from "./closeness.ts";
-import { exposed, intermediates, observeTypes } from "./observe.ts";
 
 /** How far one value inside a model has moved from the original's. */
 export interface LayerDivergence extends Closeness {

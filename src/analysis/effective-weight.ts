@@ -1,9 +1,9 @@
 import { type Graph, intAttribute, type Node, opKey } from "../graph/graph.ts";
 import { links, reads } from "../graph/walk.ts";
+import { exposed } from "../platform/observe.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import { dtypes } from "../tensor/dtype.ts";
 import { type Tensor, toFloat32, typed } from "../tensor/tensor.ts";
-import { exposed } from "./observe.ts";
 
 /** A weight and the node that reads it. */
 export interface WeightUse {

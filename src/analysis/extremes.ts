@@ -1,7 +1,7 @@
 import { type Graph, makeNode, type Node } from "../graph/graph.ts";
+import { observeValues } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { type Tensor, toFloat32 } from "../tensor/tensor.ts";
-import { observeValues } from "./observe.ts";
 
 /**
  * Runs a graph over samples with the smallest and largest element of each named tensor found inside it, so that only

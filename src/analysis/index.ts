@@ -1,3 +1,4 @@
+export * from "../platform/observe.ts";
 export * from "./calibrate.ts";
 export type { Closeness } from "./closeness.ts";
 export * from "./compare.ts";
@@ -16,7 +17,6 @@ export {
 export * from "./inspect.ts";
 export * from "./latency.ts";
 export * from "./layers.ts";
-export * from "./observe.ts";
 export * from "./ranges.ts";
 export * from "./scores.ts";
 export * from "./size.ts";

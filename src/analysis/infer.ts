@@ -1,7 +1,7 @@
 import type { Dim, Graph, Value } from "../graph/graph.ts";
+import { intermediates, typeProbe } from "../platform/observe.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import type { DType } from "../tensor/dtype.ts";
-import { intermediates, typeProbe } from "./observe.ts";
 
 /** Type of a value as far as it is proven: a free size by its name, null where nothing is known. */
 export interface InferredType {

@@ -2,13 +2,13 @@ import { requiredInputs, syntheticFeeds } from "../data/synthetic.ts";
 import { messageOf, PareError } from "../errors.ts";
 import { type Dim, type Graph, type Node, nodeLabel, opKey, type Type, type Value } from "../graph/graph.ts";
 import { consumersOf } from "../graph/walk.ts";
+import { observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { type Random, random } from "../random.ts";
 import { type BytesByType, costs, type Types } from "./cost.ts";
 import { duplicateWeights, transposedWeights } from "./duplicates.ts";
 import { inferTypes, knownTypes, withDims } from "./infer.ts";
 import { type Layer, layersOf } from "./layers.ts";
-import { observeTypes } from "./observe.ts";
 import { type Timing, timeNodes } from "./timing.ts";
 
 /** Number of the inspection's layout. */

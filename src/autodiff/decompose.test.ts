@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { observeTypes } from "../analysis/observe.ts";
 import { float, floats, makeGraph, makeNode, type PlainAttribute } from "../graph/graph.ts";
 import { runtime } from "../platform/node.ts";
+import { observeTypes } from "../platform/observe.ts";
 import { random } from "../random.ts";
 import { float32, type Tensor, tensor, toFloat32 } from "../tensor/tensor.ts";
 import { decompose, decompositions } from "./decompose.ts";

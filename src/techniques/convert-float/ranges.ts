@@ -1,7 +1,7 @@
-import { observeTypes, observeValues } from "../../analysis/observe.ts";
 import { requiredInputs, syntheticFeeds } from "../../data/synthetic.ts";
 import { fail, messageOf } from "../../errors.ts";
 import type { Graph } from "../../graph/graph.ts";
+import { observeTypes, observeValues } from "../../platform/observe.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { toFloat32 } from "../../tensor/tensor.ts";
 import type { Context } from "../technique.ts";

@@ -1,6 +1,6 @@
 import type { Calibration } from "../../analysis/calibrate.ts";
-import type { ObservedType } from "../../analysis/observe.ts";
 import type { Graph, Node } from "../../graph/graph.ts";
+import type { ObservedType } from "../../platform/observe.ts";
 import { toFloat32 } from "../../tensor/tensor.ts";
 import type { Plan } from "./plan.ts";
 import { type Weight, weightOf } from "./rules.ts";

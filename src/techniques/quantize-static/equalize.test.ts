@@ -1,9 +1,9 @@
 import { beforeAll, expect, test } from "vitest";
 import { calibrate } from "../../analysis/calibrate.ts";
-import { observeTypes } from "../../analysis/observe.ts";
 import { reference, signalToNoise } from "../../analysis/output-error.ts";
 import { type Graph, makeGraph, makeNode } from "../../graph/graph.ts";
 import { runtime } from "../../platform/node.ts";
+import { observeTypes } from "../../platform/observe.ts";
 import type { Runtime, Tensors } from "../../platform/runtime.ts";
 import { random } from "../../random.ts";
 import { float32, type Tensor, toFloat32 } from "../../tensor/tensor.ts";

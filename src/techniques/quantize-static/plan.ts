@@ -1,7 +1,7 @@
-import type { ObservedType } from "../../analysis/observe.ts";
 import type { Range } from "../../analysis/ranges.ts";
 import { type Graph, isNode, type Node } from "../../graph/graph.ts";
 import { links, soleConsumer } from "../../graph/walk.ts";
+import type { ObservedType } from "../../platform/observe.ts";
 import {
   activations,
   constant,

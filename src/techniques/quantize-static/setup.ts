@@ -1,8 +1,8 @@
 import { type Calibration, calibrate } from "../../analysis/calibrate.ts";
-import { intermediates, type ObservedType, observeTypes } from "../../analysis/observe.ts";
 import { chooseRange, isByExtremes, type Range, type RangeMethod } from "../../analysis/ranges.ts";
 import { fail } from "../../errors.ts";
 import type { Graph, Node } from "../../graph/graph.ts";
+import { intermediates, type ObservedType, observeTypes } from "../../platform/observe.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { selector } from "../selection.ts";
 import type { Context } from "../technique.ts";

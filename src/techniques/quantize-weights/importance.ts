@@ -1,6 +1,6 @@
-import { observeValues } from "../../analysis/observe.ts";
 import type { Dataset } from "../../data/dataset.ts";
 import { type Graph, intAttribute } from "../../graph/graph.ts";
+import { observeValues } from "../../platform/observe.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
 import type { Context } from "../technique.ts";
