@@ -1,13 +1,13 @@
 import { fail } from "../errors.ts";
 import { type Draft, edit } from "../graph/edit.ts";
-import { type Graph, makeNode, type Node, nodeLabel, opKey, type PlainAttribute } from "../graph/graph.ts";
-import { float32, int64, type Tensor } from "../tensor/tensor.ts";
+import { type Graph, makeNode, type Node, nodeLabel, opKey } from "../graph/graph.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { contribDecompositions } from "./decompositions/contrib.ts";
 import { gruDecomposition, lstmDecomposition, rnnDecomposition } from "./decompositions/recurrent.ts";
-import type { ValueType } from "./rule.ts";
+import type { ValueType, Writer } from "./rule.ts";
 
-/** Writes one node as others. Values are named by strings; the node's outputs are made by {@link Emitter.give}. */
-export interface Emitter {
+/** Writes one node as others; the node's outputs are made by {@link Emitter.give}. */
+export interface Emitter extends Writer {
   readonly node: Node;
   /** Type and concrete shape of one of the node's inputs or outputs. */
   type(name: string): ValueType;
@@ -15,16 +15,6 @@ export interface Emitter {
   constantInput(i: number): Tensor | undefined;
   /** Name of input `i`, undefined where it is left out. */
   input(i: number): string | undefined;
-  /** Adds a node and returns its first output. */
-  op(op: string, inputs: readonly string[], attributes?: Readonly<Record<string, PlainAttribute>>): string;
-  /** Adds a node with `count` outputs. */
-  ops(
-    op: string,
-    inputs: readonly string[],
-    attributes: Readonly<Record<string, PlainAttribute>>,
-    count: number,
-  ): readonly string[];
-  constant(value: Tensor): string;
   /** Makes output `i` of the node equal to a value; does nothing where that output is left out. */
   give(i: number, value: string): void;
 }
@@ -94,14 +84,4 @@ function emitterFor(
     },
   };
   return { emitter, made };
-}
-
-/** A float32 scalar constant. */
-export function scalar(e: Emitter, value: number): string {
-  return e.constant(float32([], [value]));
-}
-
-/** An int64 vector constant. */
-export function ints(e: Emitter, values: readonly number[]): string {
-  return e.constant(int64(values));
 }

@@ -8,17 +8,8 @@ export interface ValueType {
   readonly shape: readonly number[];
 }
 
-/** Writes the backward pass of one node. Values are named by strings, as in the graph. */
-export interface Backward {
-  readonly node: Node;
-  /** Gradient of each output; undefined where nothing depends on it. At least one is there. */
-  readonly dys: readonly (string | undefined)[];
-  /** Whether the gradient of input `i` is wanted. */
-  wants(i: number): boolean;
-  /** Type and shape of one of the node's inputs or outputs, or of a value made by an earlier `typed` call. */
-  type(name: string): ValueType;
-  /** The value of a constant input, undefined where it is computed. */
-  constantInput(i: number): Tensor | undefined;
+/** Adds nodes to a graph. Values are named by strings, as in the graph. */
+export interface Writer {
   /** Adds a node and returns its first output. */
   op(op: string, inputs: readonly string[], attributes?: Readonly<Record<string, PlainAttribute>>): string;
   /** Adds a node with `count` outputs. */
@@ -28,8 +19,20 @@ export interface Backward {
     attributes: Readonly<Record<string, PlainAttribute>>,
     count: number,
   ): readonly string[];
-  /** A constant, one copy of equal ones. */
   constant(value: Tensor): string;
+}
+
+/** Writes the backward pass of one node. Equal constants are stored once. */
+export interface Backward extends Writer {
+  readonly node: Node;
+  /** Gradient of each output; undefined where nothing depends on it. At least one is there. */
+  readonly dys: readonly (string | undefined)[];
+  /** Whether the gradient of input `i` is wanted. */
+  wants(i: number): boolean;
+  /** Type and shape of one of the node's inputs or outputs. */
+  type(name: string): ValueType;
+  /** The value of a constant input, undefined where it is computed. */
+  constantInput(i: number): Tensor | undefined;
 }
 
 /** Gradients of a node's inputs, in their order; undefined where not wanted or zero. */
@@ -53,11 +56,11 @@ export function unsupported(reason: string): NoRule {
 }
 
 /** A float32 scalar constant. */
-export function scalar(g: Backward, value: number): string {
+export function scalar(g: Writer, value: number): string {
   return g.constant(float32([], [value]));
 }
 
 /** An int64 vector constant. */
-export function ints(g: Backward, values: readonly number[]): string {
+export function ints(g: Writer, values: readonly number[]): string {
   return g.constant(int64(values));
 }

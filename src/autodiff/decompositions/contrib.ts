@@ -1,6 +1,7 @@
 import { float, floatAttribute, intAttribute, stringAttribute } from "../../graph/graph.ts";
 import { float32 } from "../../tensor/tensor.ts";
-import { type Decomposition, type Emitter, ints, scalar } from "../decompose.ts";
+import type { Decomposition, Emitter } from "../decompose.ts";
+import { ints, scalar } from "../rule.ts";
 
 const optional = (e: Emitter, indices: readonly number[]): string[] =>
   indices.flatMap((i) => (e.input(i) === undefined ? [] : [e.input(i)!]));
@@ -155,6 +156,27 @@ function additiveMask(e: Emitter, mask: string | undefined): string | undefined 
   return e.op("Where", [mask, scalar(e, 0), scalar(e, -1e30)]);
 }
 
+/** The end of both of the runtime's attentions: their attributes, and what is added to the scores as input 5. */
+function giveAttention(
+  e: Emitter,
+  [q, k, v]: readonly [string, string, string],
+  lengths: readonly [number, number],
+  width: number,
+): undefined {
+  const heads = intAttribute(e.node, "num_heads", 1);
+  const addend = e.input(5);
+  const y = attend(e, q, k, v, lengths, {
+    queryHeads: heads,
+    keyHeads: heads,
+    scale: floatAttribute(e.node, "scale", 0) || 1 / Math.sqrt(width),
+    causal: intAttribute(e.node, "unidirectional", 0) === 1,
+    softcap: 0,
+    ...(addend && { mask: addend }),
+  });
+  e.give(0, mergeHeads(e, y));
+  return undefined;
+}
+
 /** The runtime's MultiHeadAttention with separate queries, keys and values, without a cache. */
 const multiHeadAttention: Decomposition = (e) => {
   const [query, key, value] = [0, 1, 2].map((i) => e.input(i));
@@ -168,17 +190,8 @@ const multiHeadAttention: Decomposition = (e) => {
   const sizes = shapes.map((shape) => shape[2]!);
   const biases = bias ? e.ops("Split", [bias, ints(e, sizes)], { axis: 0 }, 3) : undefined;
   const side = (i: number, x: string): string => splitHeads(e, biases ? e.op("Add", [x, biases[i]!]) : x, heads);
-  const addend = e.input(5);
-  const y = attend(e, side(0, query!), side(1, key), side(2, value), [shapes[0]![1]!, shapes[1]![1]!], {
-    queryHeads: heads,
-    keyHeads: heads,
-    scale: floatAttribute(e.node, "scale", 0) || 1 / Math.sqrt(sizes[0]! / heads),
-    causal: intAttribute(e.node, "unidirectional", 0) === 1,
-    softcap: 0,
-    ...(addend && { mask: addend }),
-  });
-  e.give(0, mergeHeads(e, y));
-  return undefined;
+  const lengths = [shapes[0]![1]!, shapes[1]![1]!] as const;
+  return giveAttention(e, [side(0, query!), side(1, key), side(2, value)], lengths, sizes[0]! / heads);
 };
 
 /** The runtime's Attention: one product makes queries, keys and values. */
@@ -195,17 +208,8 @@ const packedAttention: Decomposition = (e) => {
   const biased = e.input(2) ? e.op("Add", [product, e.input(2)!]) : product;
   const [q, k, v] = e.ops("Split", [biased, ints(e, sizes)], { axis: -1 }, 3);
   const length = e.type(x).shape[1]!;
-  const addend = e.input(5);
-  const y = attend(e, splitHeads(e, q!, heads), splitHeads(e, k!, heads), splitHeads(e, v!, heads), [length, length], {
-    queryHeads: heads,
-    keyHeads: heads,
-    scale: floatAttribute(e.node, "scale", 0) || 1 / Math.sqrt(sizes[0]! / heads),
-    causal: intAttribute(e.node, "unidirectional", 0) === 1,
-    softcap: 0,
-    ...(addend && { mask: addend }),
-  });
-  e.give(0, mergeHeads(e, y));
-  return undefined;
+  const operands = [q!, k!, v!].map((part) => splitHeads(e, part, heads)) as [string, string, string];
+  return giveAttention(e, operands, [length, length], sizes[0]! / heads);
 };
 
 /** Fused operators of the runtime's contrib domain, and ONNX's Attention. */

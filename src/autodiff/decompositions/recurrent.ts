@@ -7,7 +7,8 @@ import {
   stringAttribute,
 } from "../../graph/graph.ts";
 import { float32 } from "../../tensor/tensor.ts";
-import { type Decomposition, type Emitter, ints, scalar } from "../decompose.ts";
+import type { Decomposition, Emitter } from "../decompose.ts";
+import { ints, scalar } from "../rule.ts";
 
 /** One direction of a recurrent layer at work. */
 interface Cell {
