@@ -238,6 +238,11 @@ for (const model of zoo.filter(({ name }) => wanted.length === 0 || wanted.inclu
     );
   }
 }
+const missing = zoo.flatMap(({ name }) =>
+  (["static", "dynamic"] as const)
+    .filter((method) => !rows.some((row) => row.model === name && row.method === method))
+    .map((method) => `${name} ${method}`),
+);
 const header = [
   "model",
   "method",
@@ -262,6 +267,7 @@ record(
     `Both sides calibrate on the same ${samples} samples and are judged on others (seed ${seed}); pare with its defaults, the Python tool with`,
     "preprocessing at the best of its settings, chosen on the test samples. SQNR is that of the first output against the float model's.",
     "",
+    ...(missing.length > 0 ? [`Not measured yet: ${missing.join(", ")}.`, ""] : []),
     table(
       header,
       rows.map((row) => [row.model, row.method, row.samples, ...row.cells, row.verdict]),
