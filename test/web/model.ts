@@ -1,6 +1,7 @@
 import { type Graph, makeGraph, makeNode } from "../../src/graph/graph.ts";
 import { random as seeded } from "../../src/random.ts";
 import { float32, int64, type Tensor } from "../../src/tensor/tensor.ts";
+import type { WireSamples } from "./samples.ts";
 
 /** A small convolutional classifier for 16x16 images, weights from a seed. */
 export function smallNetwork(seed = 1): Graph {
@@ -41,11 +42,9 @@ export function smallNetwork(seed = 1): Graph {
   });
 }
 
-/** Images of seeded noise, [count, 1, 16, 16]. */
-export function noiseImages(count: number, seed = 2): Tensor {
+/** Images of seeded noise for it. */
+export function noiseImages(count: number, seed = 2): WireSamples {
   const random = seeded(seed);
-  return float32(
-    [count, 1, 16, 16],
-    Array.from({ length: count * 256 }, () => random.normal()),
-  );
+  const pixels = Float32Array.from({ length: count * 256 }, () => random.normal());
+  return { input: "image", shape: [1, 16, 16], bytes: new Uint8Array(pixels.buffer) };
 }

@@ -1,21 +1,21 @@
 import { readOnnx } from "../../../src/formats/onnx/index.ts";
 import { memorySource } from "../../../src/formats/source.ts";
-import { tensor, toFloat32 } from "../../../src/tensor/tensor.ts";
-import type { PageFunction } from "../page.ts";
+import { toFloat32 } from "../../../src/tensor/tensor.ts";
+import type { PageFunction } from "../chromium.ts";
+import { feedsOf, type WireSamples } from "../samples.ts";
 
-/** A model's file, and images as float32 bytes. */
+/** A model's file and what to feed it. */
 export interface Prediction {
   readonly model: Uint8Array;
-  readonly images: Uint8Array;
-  readonly count: number;
+  readonly samples: WireSamples;
 }
 
-/** Loads a model and gives its logits, a list of 10 an image. */
-const predict: PageFunction<Prediction, number[]> = async (runtime, { model, images, count }) => {
+/** Loads a model and gives its first output for all samples. */
+const predict: PageFunction<Prediction, number[]> = async (runtime, { model, samples }) => {
   const session = await runtime.open(readOnnx(memorySource(model)));
-  const { logits } = await session.run({ image: tensor("float32", [count, 1, 16, 16], images) });
+  const outputs = await session.run(feedsOf(samples));
   await session.release();
-  return [...toFloat32(logits!)];
+  return [...toFloat32(Object.values(outputs)[0]!)];
 };
 
 export default predict;
