@@ -16,7 +16,7 @@ import { record, table } from "./document.ts";
 import { join } from "./zoo/samples.ts";
 import { dataFolder, openZoo, zoo } from "./zoo.ts";
 
-/** What the page does once more and more often for a time that is not its first. */
+/** Runs of each technique: in the first, the page still compiles. */
 const repeats = 3;
 const calibrationSamples = 64;
 const testSamples = 300;
@@ -170,15 +170,15 @@ record(
     `Headless Chromium, ${wasm.name} on WebAssembly with two threads; ${calibrationSamples} calibration samples, ${testSamples} test samples.`,
     `The time is that of the whole technique in the page, the least of ${repeats} runs. Beside it, the page's bytes against those made in`,
     "Node on the same provider and on native kernels, and its predictions (top-1 against the labels, then against Node's",
-    "for the same file). Native kernels sum in another order, so what quantize-static measures differs in the last bits of a",
-    "float there, and with it some of the scales and biases that it writes; nothing else looks at activations.",
+    "for the same file). quantize-static and, given data, quantize-weights look at activations, and native kernels sum in",
+    "another order: those differ in the last bits of a float there, and with them some of what is written.",
     "",
     table(
       ["model", "technique", "size", "time", "Node, WASM", "Node, native", "top-1", "as Node, WASM", "as Node, native"],
       measured.flatMap(({ bytes }) => bytes),
     ),
     "",
-    "One inference of one sample in the page:",
+    "One inference of one sample in the page. WebAssembly's SIMD has no 8-bit multiplication: there, integers save bytes, not time.",
     "",
     table(
       ["model", "technique", "median", "least", "faster than float"],
