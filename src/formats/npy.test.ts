@@ -1,3 +1,5 @@
+import { promisify } from "node:util";
+import { inflateRaw } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { PareError } from "../errors.ts";
 import type { DType } from "../tensor/dtype.ts";
@@ -100,28 +102,34 @@ describe("npy", () => {
   });
 });
 
+const inflate = promisify(inflateRaw) as (bytes: Uint8Array) => Promise<Uint8Array>;
+
 describe("npz", () => {
-  test("reads an archive NumPy deflated", () => {
-    const arrays = readNpz(archive);
+  test("reads an archive NumPy deflated", async () => {
+    const arrays = await readNpz(archive, inflate);
     expect([...arrays.keys()]).toEqual(["a", "b"]);
     expect(toNumbers(arrays.get("a")!)).toEqual([0, 1, 2]);
     expect(toNumbers(arrays.get("b")!)).toEqual([1, 1, 1, 1]);
   });
 
-  test.each([0, 6] as const)("survives a round trip at level %i, with the same bytes each time", (level) => {
+  test.each([0, 6] as const)("survives a round trip at level %i, with the same bytes each time", async (level) => {
     const tensors = new Map([
       ["x", float32([2, 2], [1, 2, 3, 4])],
       ["folder/y", int64([-5])],
     ]);
     const bytes = writeNpz(tensors, level);
     expect(writeNpz(tensors, level)).toEqual(bytes);
-    const back = readNpz(bytes);
+    const back = await readNpz(bytes, inflate);
     expect([...back.keys()]).toEqual(["x", "folder/y"]);
     expect(toNumbers(back.get("x")!)).toEqual([1, 2, 3, 4]);
     expect(toNumbers(back.get("folder/y")!)).toEqual([-5]);
   });
 
-  test("a damaged archive is refused", () => {
-    expect(() => readNpz(archive.subarray(0, 200))).toThrow("not a readable zip archive");
+  test("a damaged archive is refused", async () => {
+    await expect(readNpz(archive.subarray(0, 200), inflate)).rejects.toThrow("not a readable zip archive");
+    await expect(readNpz(archive.subarray(0, 10), inflate)).rejects.toThrow("not a readable zip archive");
+    const broken = archive.slice();
+    broken.fill(0xff, 0x40, 0x50);
+    await expect(readNpz(broken, inflate)).rejects.toThrow("npz file: a.npy");
   });
 });

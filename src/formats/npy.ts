@@ -1,7 +1,8 @@
-import { strFromU8, strToU8, unzipSync, type Zippable, zipSync } from "fflate";
+import { strFromU8, strToU8, type Zippable, zipSync } from "fflate";
 import { fail, messageOf } from "../errors.ts";
 import { type DType, dtypes, packedBytes } from "../tensor/dtype.ts";
 import { sizeOf, stringTensor, type Tensor, tensor } from "../tensor/tensor.ts";
+import { readZip, type ZipEntry } from "./zip.ts";
 
 const magic = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59];
 const headerAlignment = 64;
@@ -165,16 +166,35 @@ export function writeNpy(t: Tensor): Uint8Array {
 /**
  * Reads a NumPy archive (.npz, stored or deflated): its arrays by name, without ".npy".
  *
+ * @param inflate unpacks raw deflate data
  * @throws PareError where the archive or one of its arrays is damaged
  */
-export function readNpz(bytes: Uint8Array, who = "npz file"): ReadonlyMap<string, Tensor> {
-  let files: Record<string, Uint8Array>;
-  try {
-    files = unzipSync(bytes, { filter: ({ name }) => name.endsWith(".npy") });
-  } catch (error) {
-    return fail(who, `it is not a readable zip archive (${messageOf(error)})`, undefined, error);
+export async function readNpz(
+  bytes: Uint8Array,
+  inflate: (deflated: Uint8Array) => Promise<Uint8Array>,
+  who = "npz file",
+): Promise<ReadonlyMap<string, Tensor>> {
+  const arrays = new Map<string, Tensor>();
+  for (const entry of readZip(bytes, who)) {
+    if (!entry.name.endsWith(".npy")) continue;
+    const part = `${who}: ${entry.name}`;
+    arrays.set(
+      entry.name.slice(0, -4),
+      readNpy(entry.deflated ? await inflated(entry, inflate, part) : entry.data, part),
+    );
   }
-  return new Map(Object.entries(files).map(([name, file]) => [name.slice(0, -4), readNpy(file, `${who}: ${name}`)]));
+  return arrays;
+}
+
+async function inflated(
+  { data, size }: ZipEntry,
+  inflate: (deflated: Uint8Array) => Promise<Uint8Array>,
+  who: string,
+): Promise<Uint8Array> {
+  const bytes = await inflate(data).catch((error: unknown) =>
+    fail(who, `it can't be unpacked (${messageOf(error)})`, "The file is damaged or cut short", error),
+  );
+  return bytes.length === size ? bytes : fail(who, `it unpacks to ${bytes.length} bytes, not ${size}`);
 }
 
 /**

@@ -30,5 +30,5 @@ export interface Files {
   importModule(path: string): Promise<unknown>;
 }
 
-/** How a file is compressed as a whole. */
-export type Compression = "gzip" | "brotli";
+/** How bytes are compressed: a file as a whole, or ("deflate", without a header) a part of an archive. */
+export type Compression = "gzip" | "brotli" | "deflate";

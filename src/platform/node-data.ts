@@ -2,13 +2,19 @@ import { open, readdir, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
-import { brotliDecompress, gunzip } from "node:zlib";
+import { brotliDecompress, gunzip, inflateRaw, type ZlibOptions } from "node:zlib";
 import { fail, messageOf } from "../errors.ts";
 import type { Compression, FileEntry, Files, Picture } from "./files.ts";
 
-const inflate: Record<Compression, (bytes: Uint8Array) => Promise<Uint8Array>> = {
-  gzip: promisify(gunzip) as (bytes: Uint8Array) => Promise<Uint8Array>,
-  brotli: promisify(brotliDecompress) as (bytes: Uint8Array) => Promise<Uint8Array>,
+/** Bytes unpacked at a time: the default of 16 KiB cuts a large array into hundreds of buffers. */
+const chunkSize = 2 ** 20;
+
+type Unpack<Options> = (bytes: Uint8Array, options: Options) => Promise<Uint8Array>;
+
+const inflate: Record<Compression, Unpack<ZlibOptions>> = {
+  gzip: promisify(gunzip) as Unpack<ZlibOptions>,
+  brotli: promisify(brotliDecompress) as Unpack<ZlibOptions>,
+  deflate: promisify(inflateRaw) as Unpack<ZlibOptions>,
 };
 
 /** The file system of this machine, for datasets. Images are decoded by `sharp`, an optional peer. */
@@ -46,7 +52,7 @@ export const nodeFiles: Files = {
       await file.close();
     }
   },
-  decompress: (format, bytes) => inflate[format](bytes),
+  decompress: (format, bytes) => inflate[format](bytes, { chunkSize }),
   decodeImage,
   async importModule(path) {
     try {
