@@ -35,7 +35,12 @@ export function checkSelection(options: Readonly<Record<string, unknown>>, graph
   }
 }
 
-function matcher(pattern: string): (node: Node) => boolean {
+/**
+ * Whether one pattern, as in {@link selector}, fits a node.
+ *
+ * @throws PareError for a malformed regular expression
+ */
+export function matcher(pattern: string): (node: Pick<Node, "name" | "op" | "domain">) => boolean {
   if (pattern.length > 2 && pattern.startsWith("/") && pattern.endsWith("/")) {
     const expression = parse(pattern);
     return ({ name }) => expression.test(name);

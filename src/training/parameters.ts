@@ -1,6 +1,8 @@
-import type { Graph } from "../graph/graph.ts";
-import { type Node, nodeLabel, opKey } from "../graph/graph.ts";
-import { links } from "../graph/walk.ts";
+import { z } from "zod";
+import { didYouMean, fail } from "../errors.ts";
+import { type Graph, type Node, nodeLabel, opKey } from "../graph/graph.ts";
+import { matcher } from "../graph/select.ts";
+import { allNodes, links } from "../graph/walk.ts";
 import { toFloat32 } from "../tensor/tensor.ts";
 
 /** Which inputs of an operator are learned, and which of these are matrices that decay. */
@@ -44,6 +46,69 @@ const learned: Readonly<Record<string, Learned>> = {
 
 /** Elementwise operators by which exporters spell biases and scales. */
 const spelled = new Set(["Add", "Sub", "Mul", "Div"]);
+
+/** Which weights learn otherwise than the rest. Patterns are as in {@link selector}, over weights too. */
+export const groupOptions = z.object({
+  freeze: z
+    .array(z.string().min(1))
+    .default([])
+    .describe("what does not learn: weights, nodes, operators, globs or /patterns/"),
+  rateFactors: z
+    .record(z.string(), z.number().min(0))
+    .default({})
+    .describe("factors on the learning rate of what a pattern fits, as 'features*=0.1,head*=10'; the last fit counts"),
+  decays: z
+    .record(z.string(), z.number().min(0))
+    .default({})
+    .describe("weight decay of what a pattern fits, in place of --decay, and of 0 for biases and norms"),
+});
+
+/** Options of parameter groups, defaults filled in. */
+export type GroupOptions = z.output<typeof groupOptions>;
+
+/** How one weight learns. */
+export interface WeightSettings {
+  readonly frozen: boolean;
+  /** Factor on the learning rate. */
+  readonly rateFactor: number;
+  /** Weight decay in place of the optimizer's; undefined for the default. */
+  readonly decay: number | undefined;
+}
+
+/**
+ * The settings of each weight that a pattern of the groups fits, by its own name or by that of a node that reads it.
+ *
+ * @throws PareError for a pattern that fits nothing
+ */
+export function weightSettings(graph: Graph, groups: GroupOptions): ReadonlyMap<string, WeightSettings> {
+  const settings = new Map<string, WeightSettings>();
+  const apply = (flag: string, pattern: string, change: Partial<WeightSettings>): void => {
+    const names = weightsFitting(graph, pattern);
+    if (names.size === 0) {
+      const known = [...graph.weights.keys(), ...graph.nodes.flatMap(({ name, op }) => [name, op])];
+      fail("train", `nothing fits --${flag} '${pattern}'`, didYouMean(pattern, known) || "See `pare inspect`");
+    }
+    for (const name of names) {
+      const before = settings.get(name) ?? { frozen: false, rateFactor: 1, decay: undefined };
+      settings.set(name, { ...before, ...change });
+    }
+  };
+  for (const pattern of groups.freeze) apply("freeze", pattern, { frozen: true });
+  for (const [pattern, rateFactor] of Object.entries(groups.rateFactors)) {
+    apply("rate-factors", pattern, rateFactor === 0 ? { frozen: true } : { rateFactor });
+  }
+  for (const [pattern, decay] of Object.entries(groups.decays)) apply("decays", pattern, { decay });
+  return settings;
+}
+
+function weightsFitting(graph: Graph, pattern: string): ReadonlySet<string> {
+  const fits = matcher(pattern);
+  const found = new Set([...graph.weights.keys()].filter((name) => fits({ name, op: "", domain: "" })));
+  for (const node of allNodes(graph)) {
+    if (fits(node)) for (const name of node.inputs) if (graph.weights.has(name)) found.add(name);
+  }
+  return found;
+}
 
 /** A weight that training changes. */
 export interface Parameter {

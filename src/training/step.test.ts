@@ -177,6 +177,33 @@ test("gradients are clipped to a common norm, and weights averaged", async () =>
   ).toBeLessThan(1e-7);
 });
 
+test("weights learn at rates and decays of their own, or not at all", async () => {
+  const batch = feeds(4);
+  const model = network();
+  const common = { objective, optimizer: { ...plain, decay: 0.1 }, extraInputs: labels };
+  const usual = await run(await trainingStep(model, onnx, batch, common), [batch], 0.1);
+  const settings = new Map([
+    ["w1", { frozen: false, rateFactor: 0.5, decay: undefined }],
+    ["w2", { frozen: false, rateFactor: 1, decay: 0 }],
+    ["b2", { frozen: true, rateFactor: 1, decay: undefined }],
+  ]);
+  const step = await trainingStep(model, onnx, batch, { ...common, settings });
+  const { state } = await run(step, [batch], 0.1);
+  expect(step.parameters.map(({ name }) => name)).not.toContain("b2");
+  const start = (name: string): Float32Array => toFloat32(model.weights.get(name)!);
+  const moved = toFloat32(usual.state.w1!).map((value, i) => value - start("w1")[i]!);
+  expect(
+    difference(
+      state.w1!,
+      start("w1").map((value, i) => value + moved[i]! / 2),
+    ),
+  ).toBeLessThan(1e-6);
+  // decay took rate * decay * weight more
+  const undecayed = toFloat32(usual.state.w2!).map((value, i) => value + 0.1 * 0.1 * start("w2")[i]!);
+  expect(difference(state.w2!, undecayed)).toBeLessThan(1e-6);
+  expect(toFloat32(state.gamma!)).toEqual(toFloat32(usual.state.gamma!));
+});
+
 test.each(["sgd", "adam", "adamw"])("%s brings the loss down", async (optimizer) => {
   const batch = feeds(12);
   const rate = optimizer === "sgd" ? 0.1 : 0.02;

@@ -7,7 +7,7 @@ import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { float32, type Tensor } from "../tensor/tensor.ts";
 import { type Arithmetic, arithmetic } from "./emit.ts";
 import { type OptimizerOptions, optimizers } from "./optimizers.ts";
-import { type Parameter, parametersOf } from "./parameters.ts";
+import { type Parameter, parametersOf, type WeightSettings } from "./parameters.ts";
 import { type Prepared, prepare } from "./prepare.ts";
 
 /** Writes the loss of a training step and returns its name, with further values to report. */
@@ -24,6 +24,8 @@ export interface StepOptions {
   readonly extraInputs?: readonly Value[];
   /** Nodes whose weights may learn and whose batch statistics move; all by default. */
   readonly trains?: (node: Node) => boolean;
+  /** Weights that learn otherwise than the rest, by name. */
+  readonly settings?: ReadonlyMap<string, WeightSettings>;
   /** Batch normalization by batch statistics (default) or frozen. */
   readonly batchStatistics?: boolean;
   /** Largest norm of all gradients together; unlimited by default. */
@@ -70,7 +72,8 @@ export async function trainingStep(
     batchStatistics: options.batchStatistics ?? true,
     frozen: (node) => !trains(node),
   });
-  const parameters = parametersOf(prepared.graph, trains);
+  const frozen = (name: string): boolean => options.settings?.get(name)?.frozen ?? false;
+  const parameters = parametersOf(prepared.graph, trains).filter(({ name }) => !frozen(name));
   if (parameters.length === 0) {
     const half = [...model.weights.values()].some(({ dtype }) => dtype === "float16" || dtype === "bfloat16");
     const hint = half ? "Convert it to float32 first: convert-float --to float32" : "Check what is frozen";
@@ -183,11 +186,19 @@ function assemble({ graph, gradients, loss, report, parameters, prepared, option
     if (accumulate > 1)
       found = accumulated(a, found, slotsOf, { held, advance, apply: hyper.apply!, batches: accumulate });
     if (options.clipNorm !== undefined) found = clipped(a, found, options.clipNorm);
+    const rates = new Map([[1, hyper.rate!]]);
+    const rateOf = (factor: number): string => {
+      const rate = rates.get(factor) ?? a.mul(hyper.rate!, a.scalar(factor));
+      rates.set(factor, rate);
+      return rate;
+    };
     for (const { name, decays } of parameters) {
       const zero = zerosLike(slotsOf.get(name)!.start);
       const slots = optimizer.slots.map((slot) => held(`${name}/${slot}`, zero));
-      const decay = decays ? options.optimizer.decay : 0;
-      const update = { parameter: name, gradient: found.get(name)!, slots, hyper, decay };
+      const settings = options.settings?.get(name);
+      const decay = settings?.decay ?? (decays ? options.optimizer.decay : 0);
+      const scaled = { ...hyper, rate: rateOf(settings?.rateFactor ?? 1) };
+      const update = { parameter: name, gradient: found.get(name)!, slots, hyper: scaled, decay };
       const result = optimizer.update(a, update, options.optimizer);
       const applied = (before: string, after: string): string =>
         accumulate > 1 ? a.op("Where", [a.op("Greater", [hyper.apply!, a.scalar(0)]), after, before]) : after;
