@@ -102,6 +102,7 @@ async function open(
     intraOpNumThreads: session.threads ?? defaults.threads,
     interOpNumThreads: 1,
     graphOptimizationLevel: session.optimize ?? "all",
+    enableMemPattern: session.memoryPattern ?? true,
     // errors come back as exceptions: 4 keeps the runtime from printing them too
     logSeverityLevel: 4,
     ...(session.dims && { freeDimensionOverrides: session.dims }),

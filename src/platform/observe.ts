@@ -193,7 +193,7 @@ export async function observeValues(
   const { budget = 2 ** 29 } = options;
   const parts = Number.isFinite(budget) ? split(names, await observeTypes(graph, runtime, first), budget) : [names];
   for (const part of parts) {
-    const session = await runtime.open(exposed(graph, part));
+    const session = await runtime.open(exposed(graph, part), { memoryPattern: false });
     try {
       let index = 0;
       for await (const feeds of stream) {

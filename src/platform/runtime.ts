@@ -12,6 +12,11 @@ export interface SessionOptions {
   readonly threads?: number;
   /** Record the time of every kernel; read it with {@link Session.profile}. In the browser it can't be had. */
   readonly profile?: boolean;
+  /**
+   * Whether memory is laid out ahead for runs after the first; true by default. Layouts take a block of their own besides
+   * what the first run took, so a session of few runs needs less memory without.
+   */
+  readonly memoryPattern?: boolean;
   /** Sizes for named free dimensions, so that the runtime can plan memory and fold shapes. */
   readonly dims?: Readonly<Record<string, number>>;
 }
