@@ -1,4 +1,3 @@
-import { parse, stringify } from "yaml";
 import { z } from "zod";
 import { fail, messageOf } from "../errors.ts";
 import type { Files } from "./files.ts";
@@ -26,7 +25,8 @@ export function sidecarPath(model: string): string {
  *
  * @throws PareError where it is not YAML, or a field is not known or wrong
  */
-export function parseSidecar(text: string, who: string): Sidecar {
+export async function parseSidecar(text: string, who: string): Promise<Sidecar> {
+  const { parse } = await import("yaml"); // few models have a sidecar
   let value: unknown;
   try {
     value = parse(text) ?? {};
@@ -41,7 +41,8 @@ export function parseSidecar(text: string, who: string): Sidecar {
 }
 
 /** A sidecar's text. */
-export function formatSidecar(sidecar: Sidecar): string {
+export async function formatSidecar(sidecar: Sidecar): Promise<string> {
+  const { stringify } = await import("yaml");
   return stringify(sidecar);
 }
 
