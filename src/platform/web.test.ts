@@ -81,6 +81,18 @@ describe("web platform: runtime on WASM", () => {
     }
   });
 
+  test("writes outputs into the tensors it is given", async () => {
+    const session = await (await runtime({ threads: 1 })).open(graph);
+    const memory = new Float32Array(64);
+    const y = float32([1, 64], memory);
+    expect(await session.run({ x }, { y })).toEqual({ y });
+    expect(memory).toEqual(toFloat32(x));
+    await expect(session.run({ x }, { y: float32([64], memory) })).rejects.toThrow(
+      "session: the output 'y' is float32 of shape [1, 64], got a tensor of float32 of shape [64].",
+    );
+    await session.release();
+  });
+
   test("takes weights of more than 64 MiB as buffers", async () => {
     const n = 4200;
     const session = await (await runtime({ threads: 1 })).open(matMul(n));

@@ -6,7 +6,7 @@ import type { Graph } from "../graph/graph.ts";
 import { bufferWeights } from "./buffers.ts";
 import { isTypeRefusal, openCarrying } from "./carry.ts";
 import { openSession } from "./ort.ts";
-import type { Runtime, Session, SessionOptions } from "./runtime.ts";
+import type { Runtime, Session, SessionOptions, Tensors } from "./runtime.ts";
 
 /** Bytes, or where to get them: a Blob (a File of an input element, say), a URL. */
 export type Bytes = Uint8Array | ArrayBuffer | Blob | URL | string;
@@ -148,8 +148,8 @@ function defaultThreads(): number {
 
 async function importOrt(provider: string): Promise<OrtWeb> {
   try {
-    // the build without graphics loads half the bytes; Node has one build only
-    if (provider === "wasm" && typeof globalThis.document === "object") return await import("onnxruntime-web/wasm");
+    // the build without graphics loads half the bytes; pages and workers have a location, Node has one build only
+    if (provider === "wasm" && typeof globalThis.location === "object") return await import("onnxruntime-web/wasm");
     return await import("onnxruntime-web");
   } catch (error) {
     const missing = /Cannot find|Failed to resolve/i.test(messageOf(error));
@@ -169,7 +169,6 @@ async function open(
   const settings: InferenceSession.SessionOptions = {
     executionProviders: [provider],
     graphOptimizationLevel: session.optimize ?? "all",
-    enableMemPattern: session.memoryPattern ?? true,
     // errors come back as exceptions: 4 keeps the runtime from printing them too
     logSeverityLevel: 4,
     ...(session.dims && { freeDimensionOverrides: session.dims }),
@@ -182,10 +181,33 @@ async function open(
     return openSession(ort, encodeOnnx(graph, placed), { ...settings, externalData: data });
   };
   try {
-    return model instanceof Uint8Array ? await openSession(ort, model, settings) : await openCarrying(model, opener);
+    const opened =
+      model instanceof Uint8Array ? await openSession(ort, model, settings) : await openCarrying(model, opener);
+    return filling(opened);
   } catch (error) {
     if (!(error instanceof PareError) || !isTypeRefusal(error)) throw error;
     const hint = "Ask for other outputs, or declare their types in the graph";
     return fail("onnxruntime-web", `it can't hand out one of the model's outputs (${error.message})`, hint, error);
   }
+}
+
+/** onnxruntime-web 1.30 leaves the memory of outputs that it is given as it was: here they are filled after the run. */
+function filling(session: Session): Session {
+  return {
+    ...session,
+    async run(feeds, fetch) {
+      if (!fetch || Array.isArray(fetch)) return session.run(feeds, fetch);
+      const targets = fetch as Tensors;
+      const results = await session.run(feeds, Object.keys(targets));
+      for (const [name, target] of Object.entries(targets)) {
+        const { dtype, shape, ...result } = results[name]!;
+        if (dtype !== target.dtype || shape.join() !== target.shape.join()) {
+          const given = `${target.dtype} of shape [${target.shape.join(", ")}]`;
+          fail("session", `the output '${name}' is ${dtype} of shape [${shape.join(", ")}], got a tensor of ${given}`);
+        }
+        target.bytes().set(result.bytes());
+      }
+      return { ...targets };
+    },
+  };
 }
