@@ -169,6 +169,7 @@ async function open(
   const settings: InferenceSession.SessionOptions = {
     executionProviders: [provider],
     graphOptimizationLevel: session.optimize ?? "all",
+    enableMemPattern: session.memoryPattern ?? true,
     // errors come back as exceptions: 4 keeps the runtime from printing them too
     logSeverityLevel: 4,
     ...(session.dims && { freeDimensionOverrides: session.dims }),
