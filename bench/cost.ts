@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { writeNpz } from "../src/formats/npy.ts";
 import { save } from "../src/platform/node.ts";
 import { random } from "../src/random.ts";
-import { float32, int64, type Tensor } from "../src/tensor/tensor.ts";
+import { float32, int64 } from "../src/tensor/tensor.ts";
 import { record, table } from "./document.ts";
 import { networks } from "./networks.ts";
 
@@ -55,23 +55,30 @@ const methods = {
   },
 } as const;
 
-function pare(args: readonly string[], out: string): Cost {
+/** A process of Node: seconds from start to end, and peak resident bytes. */
+function node(args: readonly string[]): Omit<Cost, "outBytes"> {
   const peak = join(folder, "peak");
   const start = performance.now();
-  const done = spawnSync(
-    "node",
-    ["--import", here("peak-memory.mjs"), here("../bin/pare.js"), ...args, "-o", out, "--quiet"],
-    {
-      env: { ...process.env, PARE_PEAK: peak },
-      encoding: "utf8",
-    },
-  );
-  if (done.status !== 0) throw new Error(`pare ${args.join(" ")}: ${done.stderr}`);
-  return {
-    seconds: (performance.now() - start) / 1000,
-    peakBytes: Number(readFileSync(peak, "utf8")),
-    outBytes: sizeOn(out),
-  };
+  const done = spawnSync("node", ["--import", here("peak-memory.mjs"), ...args], {
+    env: { ...process.env, PARE_PEAK: peak },
+    encoding: "utf8",
+  });
+  if (done.status !== 0) throw new Error(`${args.join(" ")}: ${done.stderr}`);
+  return { seconds: (performance.now() - start) / 1000, peakBytes: Number(readFileSync(peak, "utf8")) };
+}
+
+function pare(args: readonly string[], out: string): Cost {
+  return { ...node([here("../bin/pare.js"), ...args, "-o", out, "--quiet"]), outBytes: sizeOn(out) };
+}
+
+/**
+ * The runtime's own footprint: peak resident bytes of Node with onnxruntime-node and nothing of pare. Calibration has to
+ * run the float model, so there the runtime opens it and runs it once on a sample; the other methods never run it.
+ */
+function runtimeAlone(name: string, model: string, runs: boolean): number {
+  const { input, type, sample } = feedOf(name);
+  const args = runs ? [model, input, type, [1, ...sample].join()] : [];
+  return Math.min(...Array.from({ length: repeats }, () => node([here("runtime-alone.mjs"), ...args]).peakBytes));
 }
 
 function peer(config: object, out: string): Cost {
@@ -90,22 +97,35 @@ function sizeOn(path: string): number {
   return [path, `${path}.data`].reduce((sum, file) => sum + (existsSync(file) ? statSync(file).size : 0), 0);
 }
 
+interface Feed {
+  readonly input: string;
+  readonly type: "float32" | "int64";
+  readonly sample: readonly number[];
+}
+
+function feedOf(name: string): Feed {
+  return name === "resnet50"
+    ? { input: "image", type: "float32", sample: [3, 224, 224] }
+    : { input: "input_ids", type: "int64", sample: [128] };
+}
+
 function calibration(name: string): string {
   const path = join(folder, `${name}.npz`);
   const r = random(7);
-  const arrays: Record<string, Tensor> = {};
-  if (name === "resnet50") {
-    arrays.image = float32(
-      [samples, 3, 224, 224],
-      Float32Array.from({ length: samples * 3 * 224 * 224 }, () => r.next() * 4 - 2),
-    );
-  } else {
-    arrays.input_ids = int64(
-      Array.from({ length: samples * 128 }, () => r.int(30000)),
-      [samples, 128],
-    );
-  }
-  writeFileSync(path, writeNpz(new Map(Object.entries(arrays))));
+  const { input, type, sample } = feedOf(name);
+  const shape = [samples, ...sample];
+  const length = shape.reduce((a, b) => a * b, 1);
+  const array =
+    type === "float32"
+      ? float32(
+          shape,
+          Float32Array.from({ length }, () => r.next() * 4 - 2),
+        )
+      : int64(
+          Array.from({ length }, () => r.int(30000)),
+          shape,
+        );
+  writeFileSync(path, writeNpz(new Map([[input, array]])));
   return path;
 }
 
@@ -134,6 +154,7 @@ for (const [name, make] of Object.entries(networks)) {
     }
     const [our, their] = [median(ours), median(theirs)];
     const bytes = statSync(model).size;
+    const alone = runtimeAlone(name, model, method === "static");
     const megabytes = (value: number): string => (value / 1e6).toFixed(0);
     rows.push([
       name,
@@ -142,16 +163,34 @@ for (const [name, make] of Object.entries(networks)) {
       `${their.seconds.toFixed(2)} s`,
       `${(their.seconds / our.seconds).toFixed(1)} x`,
       `${megabytes(our.peakBytes)} MB (${(our.peakBytes / bytes).toFixed(2)} x model)`,
+      `${megabytes(alone)} MB`,
+      `${megabytes(1.5 * bytes + alone)} MB`,
       `${megabytes(their.peakBytes)} MB (${(their.peakBytes / bytes).toFixed(2)} x)`,
       `${megabytes(our.outBytes)} / ${megabytes(their.outBytes)} MB`,
     ]);
     console.log(rows.at(-1)!.join("  "));
   }
 }
-const header = ["network", "method", "pare", "Python tool", "faster", "pare peak", "Python peak", "file"];
+const header = [
+  "network",
+  "method",
+  "pare",
+  "Python tool",
+  "faster",
+  "pare peak",
+  "runtime alone",
+  "bar",
+  "Python peak",
+  "file",
+];
+const notes = [
+  "Runtime alone: peak resident memory of Node with onnxruntime-node and nothing of pare. For static quantization, which",
+  "has to run the float model, it opens the same model and runs it once on a sample; for the others it is imported and",
+  "idle. Bar: 1.5 times the model's size plus the runtime alone.",
+];
 record(
   "cost",
   "Cost of quantizing, whole commands",
   "npm run build && npx tsx bench/cost.ts FOLDER",
-  table(header, rows),
+  `${table(header, rows)}\n\n${notes.join("\n")}`,
 );
