@@ -98,7 +98,10 @@ function readEntry(source: ByteSource, name: string, entry: unknown, dataStart: 
     fail(who, `${type} of shape [${shape.join(", ")}] takes ${bytes} bytes, it has ${to - from}`);
   if (dataStart + to > source.size)
     fail(who, `its data ends at byte ${dataStart + to} of ${source.size}`, "The file is cut short");
-  return [lazyTensor(dtype, shape, (offset, count) => source.read(dataStart + from + offset, count)), from];
+  return [
+    lazyTensor(dtype, shape, (offset, count, scratch) => source.read(dataStart + from + offset, count, scratch)),
+    from,
+  ];
 }
 
 function isSizes(value: unknown): value is number[] {

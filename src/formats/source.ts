@@ -8,9 +8,10 @@ export interface ByteSource {
   /**
    * Exactly `length` bytes from `offset`; may be a view, never write to it.
    *
+   * @param scratch memory of `length` bytes that the result may be put into
    * @throws PareError beyond the end or where reading fails
    */
-  read(offset: number, length: number): Uint8Array;
+  read(offset: number, length: number, scratch?: Uint8Array): Uint8Array;
 }
 
 /** Bytes in memory as a source (not copied). */

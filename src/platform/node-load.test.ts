@@ -42,6 +42,15 @@ describe("load", () => {
     expect(weights.get("w")!.bytes(8, 4)).toEqual(w.bytes(8, 4));
   });
 
+  test("reads weights into memory that is given", async () => {
+    const path = join(folder, "model.onnx");
+    writeFileSync(path, encodeOnnx(graph));
+    const { weights } = await load(path);
+    const scratch = new Uint8Array(64);
+    expect(weights.get("w")!.bytes(128, 64, scratch)).toBe(scratch);
+    expect(scratch).toEqual(w.bytes(128, 64));
+  });
+
   test("finds external data in the model's folder and below", async () => {
     mkdirSync(join(folder, "sub"));
     for (const location of ["weights.bin", "sub/weights.bin", "./sub/../weights.bin"]) {

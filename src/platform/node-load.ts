@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync, realpathSync, type Stats, statSync } from "node:fs";
 import { dirname, isAbsolute, relative, resolve } from "node:path";
 import { fail, messageOf } from "../errors.ts";
+import { isKeras, type KerasOptions, readKeras } from "../formats/keras/index.ts";
 import { readOnnx } from "../formats/onnx/index.ts";
 import type { ByteSource } from "../formats/source.ts";
 import type { Graph } from "../graph/graph.ts";
@@ -42,18 +43,17 @@ export function fileSource(path: string): ByteSource {
   const source: ByteSource = {
     name: path,
     size: stat.size,
-    read(offset, length) {
+    read(offset, length, scratch = new Uint8Array(length)) {
       if (offset < 0 || length < 0 || offset + length > stat.size) {
         fail(path, `bytes ${offset} to ${offset + length} lie beyond its end at ${stat.size}`, "The file is cut short");
       }
-      const out = new Uint8Array(length);
       for (let done = 0; done < length; ) {
-        const got = readSync(fd, out, done, Math.min(length - done, 1 << 30), offset + done);
+        const got = readSync(fd, scratch, done, Math.min(length - done, 1 << 30), offset + done);
         if (got === 0)
           fail(path, `ended at byte ${offset + done} while being read`, "Something shortened it meanwhile");
         done += got;
       }
-      return out;
+      return scratch;
     },
   };
   handles.register(source, fd);
@@ -73,11 +73,14 @@ export function currentPath(source: ByteSource): string | undefined {
 /**
  * Opens a model file. Weights stay on disk until they are asked for.
  *
- * @param path an ONNX file; its external data is looked for in its folder and nowhere else
+ * @param path an ONNX file, whose external data is looked for in its folder and nowhere else; or a model that Keras
+ *   saved (`.h5`, `.keras`). Which of them is told by the content
+ * @param options choices for Keras models
  * @throws PareError if the file is missing, damaged or not a model
  */
-export async function load(path: string): Promise<Graph> {
+export async function load(path: string, options: KerasOptions = {}): Promise<Graph> {
   const source = fileSource(path);
+  if (isKeras(source)) return readKeras(source, options);
   const known = new Map<string, ByteSource>();
   return readOnnx(source, (location) => {
     const made = known.get(location) ?? fileSource(externalPath(path, location));

@@ -52,21 +52,8 @@ export interface BlockFitter {
 export function blockFitter(grid: Grid, block: number, importance?: Float32Array): BlockFitter {
   const { width } = grid;
   const codes = new Uint8Array(block);
-  const middle = middleOf(width);
-  const b: Block = {
-    width,
-    levels: levelsOf(width),
-    symmetric: grid.symmetric || width === "ternary" || width === "binary",
-    x: new Float32Array(0),
-    bits: new Int32Array(0),
-    at: 0,
-    n: 0,
-    m: importance && new Float32Array(block),
-    stats: new Float64Array(2),
-    best: new Float64Array(3),
-    sums: new Float64Array(2),
-  };
-  const solve = solverOf(grid);
+  const b = emptyBlock(grid, importance && new Float32Array(block));
+  const settle = settler(grid);
   return {
     codes,
     scale: () => b.best[0]!,
@@ -80,17 +67,49 @@ export function blockFitter(grid: Grid, block: number, importance?: Float32Array
       b.n = count;
       if (!measure(b)) return false;
       if (b.m) b.m.set(importance!.subarray(position, position + count));
-      b.best[0] = 1;
-      b.best[1] = middle;
-      if (grid.fixed || Math.max(b.stats[1]!, -b.stats[0]!) > smallest) solve(b);
-      const step = grid.halfScales ? fromHalfBits(toHalfBits(b.best[0]!)) : Math.fround(b.best[0]!);
-      b.best[0] = step === 0 ? 1 : step;
+      settle(b);
       encode(b, codes);
       if (grid.method === "search" && width !== "binary") {
         for (let from = 0; from < count; from += segment) balance(b, codes, from, Math.min(count, from + segment));
       }
       return true;
     },
+  };
+}
+
+/** A block without elements, to be measured and settled. */
+export function emptyBlock({ width, symmetric }: Grid, m?: Float32Array): Block {
+  return {
+    width,
+    levels: levelsOf(width),
+    symmetric: symmetric || width === "ternary" || width === "binary",
+    x: new Float32Array(0),
+    bits: new Int32Array(0),
+    at: 0,
+    n: 0,
+    m,
+    stats: new Float64Array(2),
+    best: new Float64Array(3),
+    sums: new Float64Array(2),
+  };
+}
+
+/** Whether a grid's steps and zero points follow from the lowest and highest value of each block. */
+export function needsRangesOnly({ fixed, width, method }: Grid): boolean {
+  return method === "rtn" && width !== "binary" && (fixed !== undefined || width !== "ternary");
+}
+
+/** Finds the step, as it will be stored, and the zero point of a measured block, into its `best`. */
+export function settler(grid: Grid): (block: Block) => void {
+  const middle = middleOf(grid.width);
+  const solve = solverOf(grid);
+  return (b) => {
+    const { best, stats } = b;
+    best[0] = 1;
+    best[1] = middle;
+    if (grid.fixed || Math.max(stats[1]!, -stats[0]!) > smallest) solve(b);
+    const step = grid.halfScales ? fromHalfBits(toHalfBits(best[0]!)) : Math.fround(best[0]!);
+    best[0] = step === 0 ? 1 : step;
   };
 }
 

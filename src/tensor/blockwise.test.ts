@@ -182,11 +182,11 @@ describe("packing codes", () => {
       const planes = codePlanes(width, count);
       for (const plane of planes) {
         // in runs of odd and even length, and with strides
-        putCodes(plane, codes, 40, 0, 1);
-        putCodes(plane, codes.subarray(40), 21, 40, 1);
+        putCodes(plane, codes, 0, 40, 0, 1);
+        putCodes(plane, codes, 40, 21, 40, 1);
         for (let k = 0; k < 3; k++) {
           const every = codes.subarray(61).filter((_, i) => i % 3 === k);
-          putCodes(plane, every, every.length, 61 + k, 3);
+          putCodes(plane, every, 0, every.length, 61 + k, 3);
         }
       }
       if (width === 8) return expect(planes[0]!.bytes).toEqual(codes);

@@ -1,7 +1,9 @@
 import { fail } from "../errors.ts";
 import { type BlockFitter, blockFitter } from "./block-fit.ts";
 import type { Grid } from "./block-grid.ts";
-import { type Tensor, tensor, toFloat32, typed } from "./tensor.ts";
+import { rangeQuantizer } from "./block-ranges.ts";
+import { readFloats, stripElements } from "./strips.ts";
+import type { Tensor } from "./tensor.ts";
 
 /**
  * How a weight is cut into blocks: seen as `[outer, length, inner]`, row-major, blocks of `block` elements run along
@@ -25,7 +27,8 @@ export function blocksPerRow(view: BlockView): number {
  * @param outer index on the view's outer axis
  * @param block index along the middle axis
  * @param inner index on the inner axis
- * @param codes the block's codes, `count` of them, in scratch memory: use them before returning
+ * @param codes scratch memory that holds the block's codes from index `from` on, `count` of them: use them before
+ *   returning
  * @param scale value of one step; element = scale * (code - zero)
  * @param zero the code that means 0
  */
@@ -34,21 +37,19 @@ export type BlockSink = (
   block: number,
   inner: number,
   codes: Uint8Array,
+  from: number,
   count: number,
   scale: number,
   zero: number,
 ) => void;
 
-/** Elements read from a weight at once. */
-const stripElements = 1 << 21;
-
 /**
  * Quantizes a weight block by block, reading it strip by strip so that memory stays bounded: blocks never need more
- * than 8 MiB of the weight at once unless one row of blocks is larger.
+ * than 1 MiB of the weight at once unless one row of blocks is larger.
  *
  * @param weight float tensor of `outer * length * inner` elements, taken in row-major order
  * @param importance weight of each position of the middle axis in the squared error, `[length]`
- * @param sink called once a block, in row-major order of (outer, block, inner) inside a strip
+ * @param sink called once a block, in an order of its own
  * @throws PareError naming `who` if the weight holds NaN or infinity
  */
 export function quantizeBlocks(
@@ -63,15 +64,21 @@ export function quantizeBlocks(
   if (outer * length * inner !== weight.size) {
     fail(who, `can't view [${weight.shape.join(", ")}] as [${outer}, ${length}, ${inner}]`);
   }
+  const notFinite = (): never => fail(who, "holds NaN or infinite values", "Repair the weight: it can't be quantized");
+  const ranges = rangeQuantizer(view, grid);
+  if (ranges) {
+    if (!ranges(weight, sink)) notFinite();
+    return;
+  }
   const fitter = blockFitter(grid, block, importance);
   const blocks = blocksPerRow(view);
-  const rowBytes = weight.byteLength / weight.size;
-  const read = (start: number, count: number): Float32Array => floats(weight, start * rowBytes, count, rowBytes);
+  const most = Math.max(stripElements, inner === 1 ? length : block * inner);
+  const scratch = new Float32Array(Math.min(weight.size, most));
   if (inner === 1) {
     const rows = Math.max(1, Math.floor(stripElements / Math.max(1, length)));
     for (let o = 0; o < outer; o += rows) {
       const count = Math.min(rows, outer - o);
-      const values = read(o * length, count * length);
+      const values = readFloats(weight, o * length, count * length, scratch);
       for (let r = 0; r < count; r++) {
         for (let b = 0; b < blocks; b++) {
           put(fitter, values, r * length + b * block, o + r, b, 0);
@@ -86,7 +93,8 @@ export function quantizeBlocks(
     for (let first = 0; first < blocks; first += deep) {
       const last = Math.min(blocks, first + deep);
       const from = first * block;
-      const values = read((o * length + from) * inner, (Math.min(length, last * block) - from) * inner);
+      const count = (Math.min(length, last * block) - from) * inner;
+      const values = readFloats(weight, (o * length + from) * inner, count, scratch);
       for (let b = first; b < last; b++) {
         const count = Math.min(block, length - b * block);
         for (let i = 0; i < inner; i += tileColumns) {
@@ -100,10 +108,8 @@ export function quantizeBlocks(
 
   function put(fit: BlockFitter, values: Float32Array, at: number, o: number, b: number, i: number): void {
     const count = Math.min(block, length - b * block);
-    if (!fit.run(values, at, count, b * block)) {
-      fail(who, "holds NaN or infinite values", "Repair the weight: it can't be quantized");
-    }
-    sink(o, b, i, fit.codes, count, fit.scale(), fit.zero());
+    if (!fit.run(values, at, count, b * block)) notFinite();
+    sink(o, b, i, fit.codes, 0, count, fit.scale(), fit.zero());
   }
 }
 
@@ -122,12 +128,6 @@ function transpose(
   for (let r = 0, from = start; r < rows; r++, from += stride) {
     for (let c = 0, to = r; c < columns; c++, to += rows) tile[to] = values[from + c]!;
   }
-}
-
-function floats(weight: Tensor, offset: number, count: number, width: number): Float32Array {
-  const bytes = weight.bytes(offset, count * width);
-  const part = tensor(weight.dtype, [count], bytes);
-  return weight.dtype === "float32" ? (typed(part) as Float32Array) : toFloat32(part);
 }
 
 /** A whole weight quantized in memory, for small weights and for checks. */
@@ -157,11 +157,11 @@ export function blockCodes(
     weight,
     view,
     grid,
-    (o, b, i, block_, count, scale, zero) => {
+    (o, b, i, part, from, count, scale, zero) => {
       const at = (o * blocks + b) * inner + i;
       scales[at] = scale;
       zeros[at] = zero;
-      for (let j = 0; j < count; j++) codes[(o * length + b * block + j) * inner + i] = block_[j]!;
+      for (let j = 0; j < count; j++) codes[(o * length + b * block + j) * inner + i] = part[from + j]!;
     },
     who,
     importance,
@@ -185,10 +185,10 @@ export function dequantizeBlocks(view: BlockView, { codes, scales, zeros }: Bloc
 
 /** The largest |w| of a float weight, read strip by strip; NaN counts as 0. */
 export function largestMagnitude(weight: Tensor): number {
-  const width = weight.byteLength / Math.max(1, weight.size);
+  const scratch = new Float32Array(Math.min(stripElements, weight.size));
   let largest = 0;
   for (let at = 0; at < weight.size; at += stripElements) {
-    const values = floats(weight, at * width, Math.min(stripElements, weight.size - at), width);
+    const values = readFloats(weight, at, Math.min(stripElements, weight.size - at), scratch);
     for (let i = 0; i < values.length; i++) {
       const magnitude = Math.abs(values[i]!);
       if (magnitude > largest) largest = magnitude;

@@ -38,26 +38,37 @@ export function codePlanes(width: Width, count: number): CodePlane[] {
 
 const powersOfThree = [1, 3, 9, 27, 81] as const;
 
-/** Writes codes as digits `start`, `start + stride`, ... of a plane, whose bytes there must still be 0. */
-export function putCodes(plane: CodePlane, codes: Uint8Array, count: number, start: number, stride: number): void {
+/**
+ * Writes `count` codes, from index `from` on, as digits `start`, `start + stride`, ... of a plane, whose bytes there must
+ * still be 0.
+ */
+export function putCodes(
+  plane: CodePlane,
+  codes: Uint8Array,
+  from: number,
+  count: number,
+  start: number,
+  stride: number,
+): void {
   const { bytes, radix, perByte, shift, mask } = plane;
+  const end = from + count;
   if (radix === 256) {
-    for (let j = 0, at = start; j < count; j++, at += stride) bytes[at] = codes[j]!;
+    for (let j = from, at = start; j < end; j++, at += stride) bytes[at] = codes[j]!;
     return;
   }
   if (radix === 3) {
-    for (let j = 0, at = start; j < count; j++, at += stride) {
+    for (let j = from, at = start; j < end; j++, at += stride) {
       const byte = Math.floor(at / 5);
       bytes[byte]! += codes[j]! * powersOfThree[at - 5 * byte]!;
     }
     return;
   }
   if (radix === 16 && stride === 1 && (start & 1) === 0 && (count & 1) === 0) {
-    for (let j = 0, byte = start / 2; j < count; j += 2, byte++) bytes[byte] = codes[j]! | (codes[j + 1]! << 4);
+    for (let j = from, byte = start / 2; j < end; j += 2, byte++) bytes[byte] = codes[j]! | (codes[j + 1]! << 4);
     return;
   }
   const bits = 8 / perByte;
-  for (let j = 0, at = start; j < count; j++, at += stride) {
+  for (let j = from, at = start; j < end; j++, at += stride) {
     bytes[Math.floor(at / perByte)]! |= ((codes[j]! >> shift) & mask) << ((at % perByte) * bits);
   }
 }

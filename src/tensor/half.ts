@@ -20,13 +20,16 @@ export function toHalfBits(value: number): number {
   return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
 }
 
+/** 2^(e - 25), the unit of the last place of a binary16 with exponent field e. */
+const halfUnits = Float64Array.from({ length: 31 }, (_, exponent) => 2 ** (Math.max(1, exponent) - 25));
+
 /** The bits of IEEE binary16 to a number. */
 export function fromHalfBits(bits: number): number {
   const exponent = (bits >>> 10) & 31;
   const fraction = bits & 1023;
   const sign = bits & 0x8000 ? -1 : 1;
   if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1024 + fraction) * 2 ** (exponent - 25);
+  return sign * (exponent === 0 ? fraction : 1024 + fraction) * halfUnits[exponent]!;
 }
 
 /** float32 to the bits of bfloat16, round to nearest even. */

@@ -19,9 +19,10 @@ export interface Tensor {
   /**
    * The packed data, or `length` bytes of it from `offset`. The result may be a view of shared memory: never write to it.
    *
+   * @param scratch memory of `length` bytes that the result may be put into; whoever reads in a loop saves allocations
    * @throws PareError for a string tensor, or where the source can't be read
    */
-  bytes(offset?: number, length?: number): Uint8Array;
+  bytes(offset?: number, length?: number, scratch?: Uint8Array): Uint8Array;
   /** The elements of a string tensor (bytes that are not UTF-8 stay bytes); undefined for every other type. */
   readonly strings?: readonly (string | Uint8Array)[];
 }
@@ -80,16 +81,22 @@ export function tensor(dtype: DType, shape: readonly number[], data: TypedArray)
 /**
  * A tensor whose bytes are produced on demand.
  *
- * @param read gives `length` packed bytes from `offset`; called each time bytes are asked for
+ * @param read gives `length` packed bytes from `offset`, in `scratch` or elsewhere; called each time bytes are asked for
  */
 export function lazyTensor(
   dtype: DType,
   shape: readonly number[],
-  read: (offset: number, length: number) => Uint8Array,
+  read: (offset: number, length: number, scratch?: Uint8Array) => Uint8Array,
 ): Tensor {
   const size = sizeOf(shape);
   const byteLength = packedBytes(dtype, size);
-  return { dtype, shape, size, byteLength, bytes: (offset = 0, length = byteLength - offset) => read(offset, length) };
+  return {
+    dtype,
+    shape,
+    size,
+    byteLength,
+    bytes: (offset = 0, length = byteLength - offset, scratch) => read(offset, length, scratch),
+  };
 }
 
 /** A tensor of strings. */

@@ -98,7 +98,9 @@ function build(
   const located = external ? externalLocation(proto, who, open, expected) : raw;
   if (located) {
     checkLength(who, dtype, shape, expected, located.length);
-    const lazy = lazyTensor(dtype, shape, (offset, length) => located.source.read(located.offset + offset, length));
+    const lazy = lazyTensor(dtype, shape, (offset, length, scratch) =>
+      located.source.read(located.offset + offset, length, scratch),
+    );
     tensorLocations.set(lazy, { source: located.source, offset: located.offset });
     return lazy;
   }

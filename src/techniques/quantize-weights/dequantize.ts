@@ -37,15 +37,15 @@ export function dequantizeForm(target: WeightTarget, plan: CodePlan): (draft: Dr
   const scales = new Float32Array(count);
   const zeros = codePlanes(bits, count)[0]!;
   const zeroCode = new Uint8Array(1);
-  encodeTarget(target, plan, (o, b, i, codes, n, scale, zero) => {
+  encodeTarget(target, plan, (o, b, i, codes, from, n, scale, zero) => {
     const at = plan.whole ? 0 : (o * blocks + b) * inner + i;
     scales[at] = scale / factor;
     if (!symmetric && (at > 0 || o + b + i === 0)) {
       zeroCode[0] = zero;
-      putCodes(zeros, zeroCode, 1, at, 1);
+      putCodes(zeros, zeroCode, 0, 1, at, 1);
     }
-    if (offset) for (let j = 0; j < n; j++) codes[j] = codes[j]! * factor + offset;
-    putCodes(values, codes, n, (o * length + b * block) * inner + i, inner);
+    if (offset) for (let j = from; j < from + n; j++) codes[j] = codes[j]! * factor + offset;
+    putCodes(values, codes, from, n, (o * length + b * block) * inner + i, inner);
   });
   // code - middle in two's complement is the code with its top bit flipped
   if (symmetric) flip(values.bytes, bits);

@@ -97,14 +97,14 @@ function packRows(target: WeightTarget, plan: CodePlan): (draft: Draft) => Packe
   const zeros = codePlanes(bits, rows * zeroWidth)[0]!;
   const scales = new Float32Array(rows * blocks);
   const zeroCode = new Uint8Array(1);
-  encodeTarget(target, { ...plan, block: perRow ? columns : block }, (o, b, i, codes, count, scale, zero) => {
+  encodeTarget(target, { ...plan, block: perRow ? columns : block }, (o, b, i, codes, from, count, scale, zero) => {
     const row = o * inner + i;
-    if (offset) for (let j = 0; j < count; j++) codes[j] = codes[j]! * factor + offset;
-    putCodes(codePlane, codes, count, row * blocks * block + b * block, 1);
+    if (offset) for (let j = from; j < from + count; j++) codes[j] = codes[j]! * factor + offset;
+    putCodes(codePlane, codes, from, count, row * blocks * block + b * block, 1);
     zeroCode[0] = zero;
     for (let at = b; at < (perRow ? blocks : b + 1); at++) {
       scales[row * blocks + at] = scale / factor;
-      if (!plan.grid.symmetric) putCodes(zeros, zeroCode, 1, row * zeroWidth + at, 1);
+      if (!plan.grid.symmetric) putCodes(zeros, zeroCode, 0, 1, row * zeroWidth + at, 1);
     }
   });
   const half = weight.dtype === "float16";

@@ -28,11 +28,11 @@ export function storageForm(target: WeightTarget, plan: CodePlan): (draft: Draft
   const planes = codePlanes(width, outer * padded * inner);
   const scales = new Float32Array(plan.whole ? 1 : outer * blocks * inner);
   const zeros = symmetric ? undefined : new Uint8Array(scales.length);
-  encodeTarget(target, even, (o, b, i, codes, count, scale, zero) => {
+  encodeTarget(target, even, (o, b, i, codes, from, count, scale, zero) => {
     const at = plan.whole ? 0 : (o * blocks + b) * inner + i;
     scales[at] = width === "binary" ? scale / 2 : scale;
     if (zeros) zeros[at] = zero;
-    for (const plane of planes) putCodes(plane, codes, count, (o * padded + b * block) * inner + i, inner);
+    for (const plane of planes) putCodes(plane, codes, from, count, (o * padded + b * block) * inner + i, inner);
   });
   const full = [outer, blocks, block, inner];
   const perBlock = plan.whole ? [1] : [outer, blocks, 1, inner];
