@@ -1,5 +1,6 @@
 import type { InferenceSession } from "onnxruntime-common";
 import { fail, messageOf, PareError } from "../errors.ts";
+import { isKeras, type KerasOptions, readKeras } from "../formats/keras/index.ts";
 import { encodeOnnx, readOnnx, writeOnnx } from "../formats/onnx/index.ts";
 import { type ByteSource, memorySource } from "../formats/source.ts";
 import type { Graph } from "../graph/graph.ts";
@@ -12,7 +13,7 @@ import type { Runtime, Session, SessionOptions, Tensors } from "./runtime.ts";
 export type Bytes = Uint8Array | ArrayBuffer | Blob | URL | string;
 
 /** Choices for {@link load}. */
-export interface LoadOptions {
+export interface LoadOptions extends KerasOptions {
   /** Files of external data by the location the model gives; for a model from a URL they are fetched from its folder. */
   readonly external?: Readonly<Record<string, Bytes>>;
 }
@@ -25,6 +26,7 @@ export interface LoadOptions {
  */
 export async function load(model: Bytes, options: LoadOptions = {}): Promise<Graph> {
   const source = await sourceOf(model);
+  if (isKeras(source)) return readKeras(source, options);
   const known = new Map<string, ByteSource>();
   for (;;) {
     let wanted: string | undefined;

@@ -1,0 +1,1 @@
+export { isKeras, type KerasOptions, readKeras } from "./read.ts";
