@@ -1,0 +1,110 @@
+import { type Graph, intAttribute, intsAttribute, type Node, nodeLabel, opKey } from "../graph/graph.ts";
+import type { KnownTypes } from "../ops/lookup.ts";
+import { type Tensor, toNumbers } from "../tensor/tensor.ts";
+
+/** One element of a vector of sizes that the graph computes: the sizes it depends on, and its value where that is constant. */
+export interface SizeElement {
+  readonly constant?: number;
+  readonly sizes: readonly { readonly value: string; readonly axis: number }[];
+}
+
+/** Sizes that are computed with, and where they end up. */
+export interface ComputedSizes {
+  /** Elements of vectors of sizes, by value name. */
+  readonly elements: ReadonlyMap<string, readonly SizeElement[]>;
+  /** Axes whose size has another meaning to some node than the shape of its output. */
+  readonly used: readonly { readonly value: string; readonly axis: number; readonly reason: string }[];
+}
+
+const elementwise = new Set("Add Sub Mul Div Mod Neg Floor Ceil Round Max Min Where Equal And Or Not Sqrt Pow".split(" "));
+const kept = new Set(["Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"]);
+/** Inputs that shape the output, and are adapted to a cut. */
+const targets = new Set(["Reshape:1", "Expand:1", "ConstantOfShape:0", "Resize:3"]);
+const most = 64;
+
+/** Follows what Shape nodes give through the arithmetic that exporters write. */
+export function computedSizes(
+  graph: Graph,
+  types: KnownTypes,
+  constantOf: (name: string) => Tensor | undefined,
+): ComputedSizes {
+  const elements = new Map<string, readonly SizeElement[]>();
+  const used: ComputedSizes["used"][number][] = [];
+  const elementsOf = (name: string): readonly SizeElement[] | undefined => {
+    const known = elements.get(name);
+    if (known) return known;
+    const value = constantOf(name);
+    if (value && !value.strings && value.size <= most) {
+      return toNumbers(value).map((constant) => ({ constant, sizes: [] }));
+    }
+    const shape = types.get(name)?.shape;
+    const size = shape?.reduce((a, b) => a * b, 1) ?? Number.POSITIVE_INFINITY;
+    return size <= most ? Array.from({ length: size }, () => ({ sizes: [] })) : undefined;
+  };
+  for (const node of graph.nodes) {
+    const own = sizesOf(node, types);
+    if (own) elements.set(node.outputs[0]!, own);
+    const tracked = node.inputs.flatMap((name, i) => (elements.has(name) ? [{ name, i }] : []));
+    if (tracked.length === 0) continue;
+    const [target] = tracked;
+    if (tracked.length === 1 && targets.has(`${opKey(node)}:${target!.i}`)) continue;
+    const count = types.get(node.outputs[0]!)?.shape.reduce((a, b) => a * b, 1);
+    const made = count === undefined || count > most ? undefined : derived(node, count, elementsOf);
+    if (made) elements.set(node.outputs[0]!, made);
+    else {
+      const reason = `'${nodeLabel(node)}' computes with its size`;
+      for (const { name } of tracked) for (const { sizes } of elements.get(name)!) for (const s of sizes) used.push({ ...s, reason });
+    }
+  }
+  return { elements, used };
+}
+
+function sizesOf(node: Node, types: KnownTypes): readonly SizeElement[] | undefined {
+  const isSize = opKey(node) === "Size";
+  if (opKey(node) !== "Shape" && !isSize) return undefined;
+  const value = node.inputs[0]!;
+  const axes = types.get(value)?.shape.map((_, axis) => axis) ?? [];
+  if (isSize) return [{ sizes: axes.map((axis) => ({ value, axis })) }];
+  const some = axes.slice(intAttribute(node, "start", 0), intAttribute(node, "end", axes.length));
+  return some.map((axis) => ({ sizes: [{ value, axis }] }));
+}
+
+/** Elements of the output in terms of the inputs' elements; undefined for a node that does not compute sizes. */
+function derived(
+  node: Node,
+  count: number,
+  elementsOf: (name: string) => readonly SizeElement[] | undefined,
+): readonly SizeElement[] | undefined {
+  const op = opKey(node);
+  const inputs = node.inputs.map((name) => (name === "" ? undefined : elementsOf(name)));
+  const [first, second] = inputs;
+  if (kept.has(op) && first?.length === count) return first;
+  const constants = (i: number, attribute: string): number[] | undefined => {
+    const values = inputs[i]?.map(({ constant }) => constant);
+    return values?.every((v) => v !== undefined) ? values : intsAttribute(node, attribute);
+  };
+  if (op === "Concat" && inputs.every((some) => some !== undefined)) {
+    const all = inputs.flat() as SizeElement[];
+    if (all.length === count) return all;
+  }
+  const indices = second?.map(({ constant }) => constant);
+  if (op === "Gather" && first && indices?.every((i) => i !== undefined)) {
+    return indices.map((i) => first.at(i) ?? union([first]));
+  }
+  if (op === "Slice" && first) {
+    const [starts, ends, steps] = [constants(1, "starts"), constants(2, "ends"), constants(4, "steps")];
+    const some = starts && ends && (steps?.[0] ?? 1) === 1 ? first.slice(starts[0]!, ends[0]!) : [];
+    return some.length === count ? some : Array.from({ length: count }, () => union([first]));
+  }
+  if (!elementwise.has(op) && op !== "ReduceProd") return undefined;
+  const known = inputs.filter((some) => some !== undefined);
+  if (known.length < inputs.length) return undefined;
+  const aligned = op !== "ReduceProd" && known.every(({ length }) => length === count || length === 1);
+  return Array.from({ length: count }, (_, i) =>
+    union(aligned ? known.map((some) => [some[some.length === 1 ? 0 : i]!]) : known),
+  );
+}
+
+function union(some: readonly (readonly SizeElement[])[]): SizeElement {
+  return { sizes: some.flat().flatMap(({ sizes }) => sizes) };
+}
