@@ -14,6 +14,9 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { bufferWeights } from "./buffers.ts";
 import { currentPath } from "./node-load.ts";
 
+/** Bytes of a weight copied at a time: they stay in the processor's cache. */
+const chunkBytes = 2 ** 20;
+
 /** A graph made ready for ONNX Runtime: a model without its large weights, and where the runtime finds those. */
 export interface Placed {
   readonly bytes: Uint8Array;
@@ -88,7 +91,8 @@ function spill(graph: Graph, at: (path: string, offset: number) => ExternalSlot 
     try {
       const fd = openSync(path, "wx");
       try {
-        for (const chunk of plan.chunks()) for (let done = 0; done < chunk.length; ) done += writeSync(fd, chunk, done);
+        for (const chunk of plan.chunks(new Uint8Array(chunkBytes)))
+          for (let done = 0; done < chunk.length; ) done += writeSync(fd, chunk, done);
       } finally {
         closeSync(fd);
       }

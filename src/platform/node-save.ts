@@ -87,14 +87,14 @@ function wantsExternal(graph: Graph): boolean {
 }
 
 async function saveWhole(graph: Graph, target: string, files: Transaction): Promise<Omit<Saved, "path">> {
-  const model = await files.write(writeOnnx(graph));
+  const model = await files.write(writeOnnx(graph, undefined, scratch()));
   await files.commit(model.temporary, target);
   return { bytes: model.bytes };
 }
 
 async function saveExternal(graph: Graph, target: string, files: Transaction): Promise<Omit<Saved, "path">> {
   const hash = createHash("sha256");
-  const data = await files.write(tapped(planExternal(graph, "").chunks(), (chunk) => hash.update(chunk)));
+  const data = await files.write(tapped(planExternal(graph, "").chunks(scratch()), (chunk) => hash.update(chunk)));
   if (data.bytes === 0) {
     await files.discard(data.temporary);
     return saveWhole(graph, target, files);
@@ -107,8 +107,9 @@ async function saveExternal(graph: Graph, target: string, files: Transaction): P
   return { bytes: data.bytes + model.bytes, external };
 }
 
-/** Bytes gathered before each write. */
+/** Bytes of a weight copied at a time, and bytes gathered before each write: they stay in the processor's cache. */
 const batchBytes = 1 << 20;
+const scratch = (): Uint8Array => new Uint8Array(batchBytes);
 
 /** Files written under temporary names and renamed when complete; what was not committed can be taken back. */
 class Transaction {
@@ -122,17 +123,29 @@ class Transaction {
     this.signal = signal;
   }
 
-  /** Streams bytes into a new temporary file, and to disk. */
+  /** Streams bytes into a new temporary file, and to disk. A chunk is done with before the next one is asked for. */
   async write(chunks: Iterable<Uint8Array>): Promise<{ temporary: string; bytes: number }> {
     const temporary = join(this.folder, `.pare-${randomBytes(6).toString("hex")}.tmp`);
     const file = await open(temporary, "wx");
     this.temporaries.add(temporary);
     let bytes = 0;
     try {
-      for (const batch of batches(chunks)) {
+      const batch = new Uint8Array(batchBytes);
+      let gathered = 0;
+      for (const chunk of chunks) {
         this.signal?.throwIfAborted();
-        bytes += await writeAll(file, batch);
+        if (gathered + chunk.length > batchBytes) {
+          await writeAll(file, batch.subarray(0, gathered));
+          gathered = 0;
+        }
+        if (chunk.length >= batchBytes) await writeAll(file, chunk);
+        else {
+          batch.set(chunk, gathered);
+          gathered += chunk.length;
+        }
+        bytes += chunk.length;
       }
+      await writeAll(file, batch.subarray(0, gathered));
       await file.sync();
     } finally {
       await file.close();
@@ -169,33 +182,8 @@ function* tapped<T>(items: Iterable<T>, see: (item: T) => void): Generator<T> {
   }
 }
 
-function* batches(chunks: Iterable<Uint8Array>): Generator<Uint8Array[]> {
-  let batch: Uint8Array[] = [];
-  let bytes = 0;
-  for (const chunk of chunks) {
-    batch.push(chunk);
-    bytes += chunk.length;
-    if (bytes < batchBytes) continue;
-    yield batch;
-    batch = [];
-    bytes = 0;
-  }
-  if (batch.length > 0) yield batch;
-}
-
-async function writeAll(file: FileHandle, batch: readonly Uint8Array[]): Promise<number> {
-  let total = 0;
-  for (const chunk of batch) total += chunk.length;
-  const { bytesWritten } = await file.writev(batch as Uint8Array<ArrayBuffer>[]);
-  if (bytesWritten === total) return total;
-  // a short write: the rest goes piece by piece
-  let skip = bytesWritten;
-  for (const chunk of batch) {
-    let from = Math.min(skip, chunk.length);
-    skip -= from;
-    while (from < chunk.length) from += (await file.write(chunk, from)).bytesWritten;
-  }
-  return total;
+async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let from = 0; from < bytes.length; ) from += (await file.write(bytes, from)).bytesWritten;
 }
 
 /** A rename is on disk once its folder is; systems that can't sync a folder order it themselves. */

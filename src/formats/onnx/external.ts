@@ -8,7 +8,7 @@ export interface ExternalPlan {
   /** Where a weight lies in the file; undefined for those that stay in the model. Give it to `writeOnnx`. */
   placed(name: string, weight: Tensor): ExternalSlot | undefined;
   /** The file's bytes, at most 16 MiB at a time, each weight read when its turn comes. */
-  chunks(): Generator<Uint8Array>;
+  chunks(scratch?: Uint8Array): Generator<Uint8Array>;
   /** Size of the file; 0 where nothing is worth storing outside. */
   readonly byteLength: number;
 }
@@ -38,11 +38,11 @@ export function planExternal(graph: Graph, location: string, minBytes = 1024): E
   return {
     placed: (_, weight) => slots.get(weight),
     byteLength: end,
-    *chunks() {
+    *chunks(scratch) {
       let at = 0;
       for (const [weight, { offset }] of slots) {
         if (offset > at) yield new Uint8Array(offset - at);
-        yield* chunksOf(weight);
+        yield* chunksOf(weight, scratch);
         at = offset + weight.byteLength;
       }
     },

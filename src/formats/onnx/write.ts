@@ -41,12 +41,13 @@ const rawDataTag = Uint8Array.of((9 << 3) | 2);
  * An ONNX model as a sequence of byte chunks: weights are read, and handed out, one chunk at a time.
  *
  * @param placed where weights are stored, those of nested subgraphs included; all in the file by default
+ * @param scratch memory to read weights into, a chunk at a time: a chunk is then good until the next one is asked for
  * @throws PareError if the file would pass protobuf's 2 GiB
  */
-export function* writeOnnx(graph: Graph, placed: Placement = inside): Generator<Uint8Array> {
+export function* writeOnnx(graph: Graph, placed: Placement = inside, scratch?: Uint8Array): Generator<Uint8Array> {
   const { size, chunks } = layout(graph, placed);
   checkSize(graph, size);
-  yield* chunks();
+  yield* chunks(scratch);
 }
 
 function checkSize(graph: Graph, size: number): void {
@@ -62,7 +63,7 @@ export function onnxSize(graph: Graph): number {
 
 interface Layout {
   readonly size: number;
-  chunks(): Generator<Uint8Array>;
+  chunks(scratch?: Uint8Array): Generator<Uint8Array>;
 }
 
 /** Layouts with all weights inside, for who asks for the size and then writes; without those that hold much memory. */
@@ -82,12 +83,12 @@ function layout(graph: Graph, placed: Placement): Layout {
   const start = joined([model, graphTag, varintBytes(graphBytes)]);
   const made: Layout = {
     size: start.length + graphBytes,
-    *chunks() {
+    *chunks(scratch) {
       yield start;
       yield body;
       for (const { prefix, data } of initializers) {
         yield prefix;
-        if (data) yield* chunksOf(data);
+        if (data) yield* chunksOf(data, scratch);
       }
     },
   };
@@ -95,11 +96,12 @@ function layout(graph: Graph, placed: Placement): Layout {
   return made;
 }
 
-/** A tensor's packed bytes in chunks of at most 16 MiB. */
-export function* chunksOf(t: Tensor): Generator<Uint8Array> {
-  for (let at = 0; at < t.byteLength; at += chunkBytes) {
-    const length = Math.min(chunkBytes, t.byteLength - at);
-    const chunk = t.bytes(at, length);
+/** A tensor's packed bytes in chunks of at most 16 MiB; in chunks that fit `scratch`, and may lie there, where given. */
+export function* chunksOf(t: Tensor, scratch?: Uint8Array): Generator<Uint8Array> {
+  const most = scratch?.length ?? chunkBytes;
+  for (let at = 0; at < t.byteLength; at += most) {
+    const length = Math.min(most, t.byteLength - at);
+    const chunk = t.bytes(at, length, scratch?.subarray(0, length));
     if (chunk.length !== length) throw new Error(`a tensor gave ${chunk.length} bytes where ${length} were asked for`);
     yield chunk;
   }
