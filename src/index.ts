@@ -10,4 +10,5 @@ export * from "./random.ts";
 export * from "./recipe/index.ts";
 export * from "./techniques/index.ts";
 export * from "./tensor/index.ts";
+export * from "./training/index.ts";
 export { version } from "./version.ts";

@@ -11,6 +11,7 @@ import { profileFolder } from "./node-profile.ts";
 import { openSession } from "./ort.ts";
 import type { Runtime, Session, SessionOptions } from "./runtime.ts";
 
+export { folderStore } from "./node-checkpoints.ts";
 export { nodeCompressor } from "./node-compress.ts";
 export { nodeFiles } from "./node-data.ts";
 export { fileSource, load } from "./node-load.ts";
