@@ -1,11 +1,12 @@
 import { fail } from "../errors.ts";
 import { edit } from "../graph/edit.ts";
-import { type Graph, isNode, makeNode, type Node, nodeLabel, opKey } from "../graph/graph.ts";
+import { type Graph, isNode, type Node, nodeLabel, opKey } from "../graph/graph.ts";
 import { links, reads } from "../graph/walk.ts";
 import { dtypes } from "../tensor/dtype.ts";
-import { float32, type Tensor } from "../tensor/tensor.ts";
+import { float32 } from "../tensor/tensor.ts";
 import { gradients as table } from "./gradients.ts";
-import type { Backward, NoRule, Rule, ValueType } from "./rule.ts";
+import { lowered } from "./lower/plain.ts";
+import { type Backward, type NoRule, type Rule, recorder, type ValueType } from "./rule.ts";
 
 /** A graph with its backward pass. */
 export interface Differentiated {
@@ -31,6 +32,22 @@ export function gradient(
   wrt: readonly string[],
   types: ReadonlyMap<string, ValueType>,
 ): Differentiated {
+  const { graph: written, gradients } = differentiate(graph, loss, wrt, types);
+  return { graph: lowered(written), gradients };
+}
+
+/** A graph with its backward pass, still in pare's own operators, and what is known of its values. */
+export interface Backpropagated extends Differentiated {
+  readonly types: ReadonlyMap<string, ValueType>;
+}
+
+/** As {@link gradient}, but operators of pare's own are left for a lowering to write: see lower/plain.ts. */
+export function differentiate(
+  graph: Graph,
+  loss: string,
+  wrt: readonly string[],
+  types: ReadonlyMap<string, ValueType>,
+): Backpropagated {
   const lossType = types.get(loss) ?? fail("gradient", `the graph has no value '${loss}' to differentiate`);
   if (lossType.shape.some((dim) => dim !== 1)) {
     fail("gradient", `the loss '${loss}' has shape [${lossType.shape.join(", ")}]`, "Reduce it to one number");
@@ -40,54 +57,49 @@ export function gradient(
   }
   const active = activeValues(graph, wrt, types);
   const found = new Map<string, string | undefined>(wrt.map((name) => [name, undefined]));
+  const made = new Map<string, ValueType>();
   const differentiated = edit(graph, (draft) => {
     const parts = new Map<string, string[]>();
-    const constants = new Map<string, string>();
-    const made = new Map<string, ValueType>();
-    const constant = (value: Tensor): string => {
-      const key = `${value.dtype}[${value.shape.join()}]${value.size <= 64 ? value.bytes().join() : draft.fresh("unique")}`;
-      const known = constants.get(key) ?? draft.constant("grad_const", value);
-      constants.set(key, known);
-      return known;
-    };
+    const writer = recorder(draft, "grad");
     const total = (name: string): string | undefined => {
       const list = parts.get(name);
       if (!list || list.length <= 1) return list?.[0];
-      const sum = draft.emit(list.length === 2 ? "Add" : "Sum", list, {}, 1, "grad_sum");
+      const sum = writer.op(list.length === 2 ? "Add" : "Sum", list);
       parts.set(name, [sum]);
+      made.set(sum, types.get(name)!);
       return sum;
     };
-    parts.set(loss, [constant(float32(lossType.shape, [1]))]);
+    parts.set(loss, [writer.constant(float32(lossType.shape, [1]))]);
     for (const node of graph.nodes.toReversed()) {
       const dys = node.outputs.map((name) => (name === "" ? undefined : total(name)));
       if (dys.every((dy) => dy === undefined)) continue;
       if (![...reads(node)].some((name) => active.has(name))) continue;
       const backward: Backward = {
+        ...writer,
         node,
         dys,
         wants: (i) => active.has(node.inputs[i] ?? ""),
         type: (name) => types.get(name) ?? made.get(name) ?? fail(nodeLabel(node), `the shape of '${name}' is unknown`),
         constantInput: (i) => graph.weights.get(node.inputs[i] ?? ""),
-        op: (op, inputs, attributes) => draft.emit(op, inputs, attributes, 1, "grad"),
-        ops(op, inputs, attributes, count) {
-          const outputs = Array.from({ length: count }, () => draft.fresh("grad"));
-          const colon = op.lastIndexOf(":");
-          draft.add(makeNode(op, inputs, outputs, attributes, draft.fresh(`grad_${op.slice(colon + 1)}`)));
-          return outputs;
-        },
-        constant,
       };
       for (const [i, dx] of ruleOf(node)(backward).entries()) {
         const name = node.inputs[i];
         if (dx === undefined || !name || !active.has(name)) continue;
         parts.set(name, [...(parts.get(name) ?? []), dx]);
+        const type = types.get(name);
+        if (type && !types.has(dx)) made.set(dx, type);
       }
     }
     for (const name of wrt) found.set(name, total(name));
+    for (const node of writer.nodes) draft.add(node);
     // keep the gradients alive through the end of the edit even if nothing reads them yet
     for (const value of found.values()) if (value !== undefined) draft.outputs.push({ name: value });
   });
-  return { graph: { ...differentiated, outputs: graph.outputs }, gradients: found };
+  return {
+    graph: { ...differentiated, outputs: graph.outputs },
+    gradients: found,
+    types: new Map([...types, ...made]),
+  };
 }
 
 /** The rule of a node's operator, or an error that says why there is none. */

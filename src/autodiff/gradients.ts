@@ -253,6 +253,8 @@ const others: Readonly<Record<string, Row>> = {
   "com.microsoft:QuickGelu": elementwise.swishRule,
   SimplifiedLayerNormalization: normalize.rmsNormalizationRule,
   "pare:BatchNormalization": normalize.batchStatisticsRule,
+  "pare:ChannelSum": none("a batch statistic: the gradient passes through pare:BatchNormalization"),
+  "pare:ChannelDot": none("a batch statistic: the gradient passes through pare:BatchNormalization"),
 };
 
 /** Gradient rules by operator, those of other domains with the domain before a colon. What has none says why. */

@@ -1,4 +1,5 @@
-import type { Node, PlainAttribute } from "../graph/graph.ts";
+import type { Draft } from "../graph/edit.ts";
+import { makeNode, type Node, type PlainAttribute } from "../graph/graph.ts";
 import type { DType } from "../tensor/dtype.ts";
 import { float32, int64, type Tensor } from "../tensor/tensor.ts";
 
@@ -22,7 +23,34 @@ export interface Writer {
   constant(value: Tensor): string;
 }
 
-/** Writes the backward pass of one node. Equal constants are stored once. */
+/**
+ * A writer that keeps its nodes in a list; equal constants are stored once.
+ *
+ * @param stem what the names of new values begin with
+ */
+export function recorder(draft: Draft, stem: string): Writer & { readonly nodes: Node[] } {
+  const nodes: Node[] = [];
+  const constants = new Map<string, string>();
+  const ops: Writer["ops"] = (op, inputs, attributes, count) => {
+    const outputs = Array.from({ length: count }, () => draft.fresh(stem));
+    nodes.push(makeNode(op, inputs, outputs, attributes));
+    return outputs;
+  };
+  return {
+    nodes,
+    ops,
+    op: (op, inputs, attributes = {}) => ops(op, inputs, attributes, 1)[0]!,
+    constant(value) {
+      if (value.size > 64) return draft.constant(`${stem}_const`, value);
+      const key = `${value.dtype}[${value.shape.join()}]${value.bytes().join()}`;
+      const known = constants.get(key) ?? draft.constant(`${stem}_const`, value);
+      constants.set(key, known);
+      return known;
+    },
+  };
+}
+
+/** Writes the backward pass of one node. */
 export interface Backward extends Writer {
   readonly node: Node;
   /** Gradient of each output; undefined where nothing depends on it. At least one is there. */

@@ -6,7 +6,7 @@ import { links, soleConsumer } from "../graph/walk.ts";
 import { convertOpset } from "../ops/convert.ts";
 import { observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
-import { float32, int64, type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import { float32, type Tensor, toFloat32 } from "../tensor/tensor.ts";
 
 /** A running average that training updates beside the parameters. */
 export interface Running {
@@ -105,10 +105,11 @@ function batchNormalization(
     inputs: readonly string[],
     attributes: Readonly<Record<string, PlainAttribute>> = {},
   ): string => draft.emit(name, inputs, attributes, 1, `${node.outputs[0]}_batch`);
-  const axes = draft.constant("axes", int64(shape.map((_, i) => i).filter((axis) => axis !== 1)));
   const x = node.inputs[0]!;
-  const mean = op("ReduceMean", [x, axes], { keepdims: 0 });
-  const square = op("ReduceMean", [op("Mul", [x, x]), axes], { keepdims: 0 });
+  const samples = shape.reduce((a, b) => a * b, 1) / shape[1]!;
+  const share = draft.constant("share", float32([], [1 / samples]));
+  const mean = op("Mul", [op("pare:ChannelSum", [x], { shape: [...shape] }), share]);
+  const square = op("Mul", [op("pare:ChannelDot", [x, x], { shape: [...shape] }), share]);
   // rounding can take a variance near zero below it
   const variance = op("Max", [op("Sub", [square, op("Mul", [mean, mean])]), draft.constant("zero", float32([], [0]))]);
   const epsilon = float(floatAttribute(node, "epsilon", 1e-5));
@@ -118,7 +119,6 @@ function batchNormalization(
   } = node;
   draft.replace(node, makeNode("pare:BatchNormalization", inputs, [y!], { epsilon }, node.name));
   const momentum = floatAttribute(node, "momentum", 0.9);
-  const samples = shape.reduce((a, b) => a * b, 1) / shape[1]!;
   // running variances are unbiased, as every framework keeps them
   const unbiased = op("Mul", [variance, draft.constant("unbiased", float32([], [samples / Math.max(1, samples - 1)]))]);
   return [

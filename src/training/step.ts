@@ -1,4 +1,5 @@
-import { gradient } from "../autodiff/gradient.ts";
+import { differentiate } from "../autodiff/gradient.ts";
+import { lowered } from "../autodiff/lower/plain.ts";
 import { fail } from "../errors.ts";
 import { edit } from "../graph/edit.ts";
 import { type Graph, isNode, type Node, type Value } from "../graph/graph.ts";
@@ -80,8 +81,8 @@ export async function trainingStep(
     fail("train", "the model has no weights that can learn", hint);
   }
   const { graph: scored, loss, report } = await withObjective(prepared, runtime, feeds, options);
-  const types = await observeTypes(runnable(scored), runtime, withMasks(feeds, prepared.masks));
-  const { graph, gradients } = gradient(
+  const types = await observeTypes(lowered(scored), runtime, withMasks(feeds, prepared.masks));
+  const { graph, gradients } = differentiate(
     scored,
     loss,
     parameters.map(({ name }) => name),
@@ -95,11 +96,6 @@ export async function trainingStep(
 
 function pick(feeds: Tensors, inputs: readonly Value[]): Tensors {
   return Object.fromEntries(inputs.flatMap(({ name }) => (feeds[name] ? [[name, feeds[name]]] : [])));
-}
-
-/** pare's own operators under the names by which the runtime knows the same forward computation. */
-function runnable(graph: Graph): Graph {
-  return { ...graph, nodes: graph.nodes.map((node) => (node.domain === "pare" ? { ...node, domain: "" } : node)) };
 }
 
 function withMasks(feeds: Tensors, masks: Prepared["masks"]): Tensors {
@@ -128,7 +124,7 @@ async function withObjective(
     ...prepared.graph,
     inputs: [...fixed, ...masks, ...extraInputs.map(({ name }) => input(name, feeds[name]!))],
   };
-  const types = await observeTypes(runnable(base), runtime, withMasks(feeds, prepared.masks));
+  const types = await observeTypes(lowered(base), runtime, withMasks(feeds, prepared.masks));
   let result: ReturnType<Objective> | undefined;
   const graph = edit(base, (draft) => {
     result = objective(arithmetic(draft, "loss"), {
@@ -159,7 +155,7 @@ function assemble({ graph, gradients, loss, report, parameters, prepared, option
   const hyperNames = Object.keys(optimizer.hyper(0, 1, options.optimizer));
   if (accumulate > 1) hyperNames.push("apply");
   const hyper = Object.fromEntries(hyperNames.map((name) => [name, `hyper_${name}`]));
-  const built = edit(runnable(graph), (draft) => {
+  const built = edit(lowered(graph), (draft) => {
     const a = arithmetic(draft, "update");
     const held = (name: string, start: Tensor): string => {
       const made = graph.weights.has(name) || prepared.running.some((r) => r.name === name) ? name : draft.fresh(name);

@@ -1,7 +1,22 @@
-import { floatAttribute, stringAttribute } from "../../graph/graph.ts";
-import { toFloat32 } from "../../tensor/tensor.ts";
+import { float, floatAttribute, stringAttribute } from "../../graph/graph.ts";
+import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
 import { type Backward, type Rule, scalar } from "../rule.ts";
-import { add, count, div, dyOf, masked, mul, neg, scaled, shapeIn, shapeOut, sub, sumTo } from "./helpers.ts";
+import {
+  above,
+  add,
+  below,
+  count,
+  div,
+  dyOf,
+  masked,
+  mul,
+  neg,
+  scaled,
+  shapeIn,
+  shapeOut,
+  sub,
+  sumTo,
+} from "./helpers.ts";
 
 /** A rule for y = f(x) from dx = dy * f'(x), given the node's input, output and dy. */
 export function unary(dx: (g: Backward, x: string, y: string, dy: string) => string): Rule {
@@ -85,11 +100,12 @@ export const erfRule = unary((g, x, _, dy) =>
 
 const positive = (g: Backward, x: string): string => g.op("Greater", [x, scalar(g, 0)]);
 
-export const reluRule = unary((g, _, y, dy) => masked(g, positive(g, y), dy));
+export const reluRule = unary((g, _, y, dy) => mul(g, dy, above(g, y)));
 
-export const leakyReluRule = unary((g, x, _, dy) =>
-  g.op("Where", [positive(g, x), dy, scaled(g, dy, floatAttribute(g.node, "alpha", 0.01))]),
-);
+export const leakyReluRule = unary((g, x, _, dy) => {
+  const alpha = floatAttribute(g.node, "alpha", 0.01);
+  return mul(g, dy, add(g, scaled(g, above(g, x), 1 - alpha), scalar(g, alpha)));
+});
 
 export const eluRule = unary((g, x, y, dy) => {
   const slope = add(g, y, scalar(g, floatAttribute(g.node, "alpha", 1)));
@@ -114,22 +130,20 @@ export const softsignRule = unary((g, x, _, dy) => {
   return div(g, dy, mul(g, root, root));
 });
 
-export const thresholdedReluRule = unary((g, x, _, dy) =>
-  masked(g, g.op("Greater", [x, scalar(g, floatAttribute(g.node, "alpha", 1))]), dy),
-);
+export const thresholdedReluRule = unary((g, x, _, dy) => mul(g, dy, above(g, x, floatAttribute(g.node, "alpha", 1))));
 
-const inside = (g: Backward, x: string, low: string, high: string): string =>
-  g.op("And", [g.op("Greater", [x, low]), g.op("Less", [x, high])]);
+/** 1 strictly between two bounds, else 0. */
+const inside = (g: Backward, x: string, low: number, high: number): string =>
+  mul(g, above(g, x, low), below(g, x, high));
 
 export const hardSigmoidRule = unary((g, _, y, dy) =>
-  masked(g, inside(g, y, scalar(g, 0), one(g)), scaled(g, dy, floatAttribute(g.node, "alpha", 0.2))),
+  mul(g, dy, scaled(g, inside(g, y, 0, 1), floatAttribute(g.node, "alpha", 0.2))),
 );
 
-/** x clamp(x/6 + 1/2, 0, 1): 0 below -3, 1 above 3, (2x + 3) / 6 between. */
+/** x h with h = clamp(x/6 + 1/2, 0, 1): h + x/6 between -3 and 3. */
 export const hardSwishRule = unary((g, x, _, dy) => {
-  const between = scaled(g, add(g, scaled(g, x, 2), scalar(g, 3)), 1 / 6);
-  const upper = g.op("Where", [g.op("Less", [x, scalar(g, 3)]), between, one(g)]);
-  return mul(g, dy, g.op("Where", [g.op("Greater", [x, scalar(g, -3)]), upper, scalar(g, 0)]));
+  const h = g.op("HardSigmoid", [x], { alpha: float(1 / 6), beta: float(0.5) });
+  return mul(g, dy, add(g, h, mul(g, scaled(g, x, 1 / 6), inside(g, x, -3, 3))));
 });
 
 /** x σ(αx): σ + αxσ(1 - σ). The runtime's QuickGelu is the same with α 1.702. */
@@ -163,20 +177,30 @@ function tanhGeluSlope(g: Backward, x: string): string {
   return scaled(g, add(g, add(g, one(g), t), tail), 0.5);
 }
 
-/** Passes inside the bounds; bounds that are inputs get the gradient of what was clipped to them. */
+/** Passes inside the bounds; bounds that are computed get the gradient of what was clipped to them. */
 export const clipRule: Rule = (g) => {
   const [x, low, high] = [input(g, 0), g.node.inputs[1] || undefined, g.node.inputs[2] || undefined];
   const dy = dyOf(g);
-  const below = low === undefined ? undefined : g.op("Less", [x, low]);
-  const above = high === undefined ? undefined : g.op("Greater", [x, high]);
-  const outside = below && above ? g.op("Or", [below, above]) : (below ?? above);
+  const known = [1, 2].map((i) => (g.node.inputs[i] ? numberOf(g.constantInput(i)) : undefined));
+  // the steps of `above` are exact for numbers below 2^27
+  if ([1, 2].every((i) => !g.node.inputs[i] || Math.abs(known[i - 1] ?? Number.NaN) < 2 ** 27)) {
+    const upper = known[0] === undefined ? dy : mul(g, dy, above(g, x, known[0]));
+    return [known[1] === undefined ? upper : mul(g, upper, below(g, x, known[1]))];
+  }
+  const under = low === undefined ? undefined : g.op("Less", [x, low]);
+  const over = high === undefined ? undefined : g.op("Greater", [x, high]);
+  const outside = under && over ? g.op("Or", [under, over]) : (under ?? over);
   const toScalar = (mask: string): string => sumTo(g, masked(g, mask, dy), shapeOut(g), []);
   return [
     outside === undefined ? dy : g.op("Where", [outside, scalar(g, 0), dy]),
-    below && g.wants(1) ? toScalar(below) : undefined,
-    above && g.wants(2) ? toScalar(above) : undefined,
+    under && g.wants(1) ? toScalar(under) : undefined,
+    over && g.wants(2) ? toScalar(over) : undefined,
   ];
 };
+
+function numberOf(t: Tensor | undefined): number | undefined {
+  return t?.size === 1 ? toFloat32(t)[0] : undefined;
+}
 
 export const preluRule: Rule = (g) => {
   const [x, slope] = [input(g, 0), input(g, 1)];

@@ -3,6 +3,8 @@ import { float32 } from "../../tensor/tensor.ts";
 import { type Backward, ints, type Rule, scalar } from "../rule.ts";
 import {
   add,
+  channelAffine,
+  channelSum,
   count,
   div,
   dyOf,
@@ -16,16 +18,6 @@ import {
   sumOver,
   sumTo,
 } from "./helpers.ts";
-
-/** All axes of a rank but one. */
-function axesBut(rank: number, axis: number): number[] {
-  return Array.from({ length: rank }, (_, i) => i).filter((i) => i !== axis);
-}
-
-/** A vector along the channel axis (1), shaped to broadcast over a value of this rank. */
-function perChannel(g: Backward, vector: string, rank: number): string {
-  return g.op("Reshape", [vector, ints(g, [-1, ...Array.from({ length: rank - 2 }, () => 1)])]);
-}
 
 /**
  * dx of x̂ = (x - mean) / deviation over some axes: (dx̂ - mean(dx̂) - x̂ mean(dx̂ x̂)) / deviation.
@@ -44,62 +36,66 @@ function throughNormalized(
   return mul(g, sub(g, shifted, mul(g, xhat, mean(mul(g, dxhat, xhat)))), inverse);
 }
 
+/**
+ * Over given statistics, r = 1/√(var + ε): dx = γr dy, dβ = Σ dy, dγ = r (Σ dy x - mean dβ), dmean = -γr dβ,
+ * dvar = -γ r² dγ / 2.
+ */
 export const batchNormalizationRule: Rule = (g) => {
+  if (intAttribute(g.node, "training_mode", 0) === 1) return trainingModeRule(g);
   const shape = shapeIn(g, 0);
-  const axes = axesBut(shape.length, 1);
-  const epsilon = scalar(g, floatAttribute(g.node, "epsilon", 1e-5));
-  const [x, gamma] = [g.node.inputs[0]!, g.node.inputs[1]!];
-  const training = intAttribute(g.node, "training_mode", 0) === 1;
-  const mean = training
-    ? g.op("ReduceMean", [x, ints(g, axes)], { keepdims: 1 })
-    : perChannel(g, g.node.inputs[3]!, shape.length);
-  const centered = sub(g, x, mean);
-  const variance = training
-    ? g.op("ReduceMean", [mul(g, centered, centered), ints(g, axes)], { keepdims: 1 })
-    : perChannel(g, g.node.inputs[4]!, shape.length);
-  const inverse = g.op("Reciprocal", [g.op("Sqrt", [add(g, variance, epsilon)])]);
+  const [x, gamma, , mean, variance] = g.node.inputs as [string, string, string, string, string];
   const dy = dyOf(g);
-  const xhat = mul(g, centered, inverse);
-  const dxhat = mul(g, dy, perChannel(g, gamma, shape.length));
-  const toVector = (full: string): string => sumOver(g, full, axes, false);
-  const dx = (): string => (training ? throughNormalized(g, dxhat, xhat, inverse, axes) : mul(g, dxhat, inverse));
+  const inverse = inverseDeviation(g, variance);
+  const slope = mul(g, gamma, inverse);
+  const dbeta = channelSum(g, dy, shape);
+  const dgamma = mul(g, inverse, sub(g, channelSum(g, dy, shape, x), mul(g, mean, dbeta)));
   return [
-    g.wants(0) ? dx() : undefined,
-    g.wants(1) ? toVector(mul(g, dy, xhat)) : undefined,
-    g.wants(2) ? toVector(dy) : undefined,
-    g.wants(3) && !training ? neg(g, toVector(mul(g, dxhat, inverse))) : undefined,
-    g.wants(4) && !training
-      ? scaled(g, toVector(mul(g, mul(g, dxhat, xhat), mul(g, inverse, inverse))), -0.5)
-      : undefined,
+    g.wants(0) ? channelAffine(g, dy, shape, slope) : undefined,
+    g.wants(1) ? dgamma : undefined,
+    g.wants(2) ? dbeta : undefined,
+    g.wants(3) ? neg(g, mul(g, slope, dbeta)) : undefined,
+    g.wants(4) ? scaled(g, mul(g, mul(g, slope, inverse), dgamma), -0.5) : undefined,
   ];
 };
 
-/**
- * pare's own normalization over batch statistics: x, γ, β, mean and variance, the last two understood to come from x.
- * With r = 1/√(var + ε), dβ = Σ dy, dγ = r (Σ dy x - mean dβ), dx is affine in dy and x channel by channel:
- * dx = γr dy - (γr² dγ / n) x + (γr² dγ mean - γr dβ) / n, two passes of the runtime's inference operator and a sum.
- */
-export const batchStatisticsRule: Rule = (g) => {
-  const shape = shapeIn(g, 0);
-  const axes = axesBut(shape.length, 1);
-  const samples = count(shape) / shape[1]!;
-  const [x, gamma, , mean, variance] = g.node.inputs as [string, string, string, string, string];
-  const dy = dyOf(g);
+function inverseDeviation(g: Backward, variance: string): string {
   const epsilon = scalar(g, floatAttribute(g.node, "epsilon", 1e-5));
-  const inverse = g.op("Reciprocal", [g.op("Sqrt", [add(g, variance, epsilon)])]);
-  const dbeta = sumOver(g, dy, axes, false);
-  const dgamma = mul(g, inverse, sub(g, sumOver(g, mul(g, dy, x), axes, false), mul(g, mean, dbeta)));
+  return g.op("Reciprocal", [g.op("Sqrt", [add(g, variance, epsilon)])]);
+}
+
+/** The runtime's training form, whose statistics are the batch's. */
+function trainingModeRule(g: Backward): readonly (string | undefined)[] {
+  const shape = shapeIn(g, 0);
+  const x = g.node.inputs[0]!;
+  const samples = count(shape) / shape[1]!;
+  const mean = scaled(g, channelSum(g, x, shape), 1 / samples);
+  const square = scaled(g, channelSum(g, x, shape, x), 1 / samples);
+  return overBatch(g, mean, g.op("Max", [sub(g, square, mul(g, mean, mean)), scalar(g, 0)]));
+}
+
+/** pare's own normalization over batch statistics: x, γ, β, mean and variance, the last two understood to come from x. */
+export const batchStatisticsRule: Rule = (g) => overBatch(g, g.node.inputs[3]!, g.node.inputs[4]!);
+
+/**
+ * With r = 1/√(var + ε), dβ = Σ dy, dγ = r (Σ dy x - mean dβ), dx is affine in dy and x channel by channel:
+ * dx = γr dy - (γr² dγ / n) x + (γr² dγ mean - γr dβ) / n.
+ */
+function overBatch(g: Backward, mean: string, variance: string): readonly (string | undefined)[] {
+  const shape = shapeIn(g, 0);
+  const samples = count(shape) / shape[1]!;
+  const [x, gamma] = g.node.inputs as [string, string];
+  const dy = dyOf(g);
+  const inverse = inverseDeviation(g, variance);
+  const dbeta = channelSum(g, dy, shape);
+  const dgamma = mul(g, inverse, sub(g, channelSum(g, dy, shape, x), mul(g, mean, dbeta)));
   const dx = (): string => {
     const slope = mul(g, gamma, inverse);
-    const share = scaled(g, mul(g, mul(g, slope, inverse), dgamma), 1 / samples);
-    const constant = sub(g, mul(g, share, mean), scaled(g, mul(g, slope, dbeta), 1 / samples));
-    const vector = (value: number): string => g.constant(float32([shape[1]!], new Float32Array(shape[1]!).fill(value)));
-    const affine = (v: string, a: string, b: string): string =>
-      g.op("BatchNormalization", [v, a, b, vector(0), vector(1)], { epsilon: float(0) });
-    return sub(g, affine(dy, slope, constant), affine(x, share, vector(0)));
+    const share = scaled(g, mul(g, mul(g, slope, inverse), dgamma), -1 / samples);
+    const constant = sub(g, scaled(g, mul(g, slope, dbeta), -1 / samples), mul(g, share, mean));
+    return add(g, channelAffine(g, dy, shape, slope), channelAffine(g, x, shape, share, constant));
   };
   return [g.wants(0) ? dx() : undefined, g.wants(1) ? dgamma : undefined, g.wants(2) ? dbeta : undefined];
-};
+}
 
 /** x̂ and 1 / deviation by the runtime's own kernel, over the axes from `axis` on. */
 function layerNormalized(g: Backward, x: string, shape: readonly number[], axis: number, epsilon: number) {

@@ -1,7 +1,7 @@
 import { intAttribute, intsAttribute, stringAttribute } from "../../graph/graph.ts";
 import { float32 } from "../../tensor/tensor.ts";
 import { type Backward, ints, type Rule, scalar } from "../rule.ts";
-import { convInput, type Window, windowOf } from "./convolution.ts";
+import { gradientAttributes, type Window, windowOf } from "./convolution.ts";
 import { count, div, dyOf, expanded, mul, reshaped, scaled, shapeIn, shapeOut, sumOver } from "./helpers.ts";
 import { zeros } from "./shaping.ts";
 
@@ -38,7 +38,8 @@ export const averagePoolRule: Rule = (g) => {
   const ones = g.constant(float32([channels, 1, ...kernel], new Float32Array(channels * count(kernel)).fill(1)));
   const counted = divisors(g, shape.slice(2), shapeOut(g).slice(2), window);
   const share = g.op("Div", [dyOf(g), g.constant(float32([1, 1, ...shapeOut(g).slice(2)], counted))]);
-  return [convInput(g, share, ones, shape.slice(2), shapeOut(g).slice(2), { ...window, ends, group: channels })];
+  const attributes = gradientAttributes({ ...window, ends, group: channels }, shape, shapeOut(g));
+  return [g.op("pare:ConvInputGradient", [share, ones], attributes)];
 };
 
 /** How many elements each window's mean is over. */
