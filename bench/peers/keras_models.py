@@ -2,7 +2,7 @@
 
     python keras_models.py <folder> [name ...]
 
-writes <name>.h5 (or .keras) and <name>.npz with in0, in1, ... and out0, out1, ... for each model, and one JSON line a
+writes <name>.h5, for some <name>.keras too, and <name>.npz with in0, in1, ... and out0, out1, ... for each model, and one JSON line a
 model to stdout: {"name", "kind", "file", "layers"}, or {"name", "error"}.
 """
 import gc
@@ -242,18 +242,18 @@ def feed(model, name):
     return [(random.normal(0, 1, (3, *shape)) * scale).astype("float32") for shape in shapes]
 
 
-def write(folder, name, kind, build, suffix):
+def write(folder, name, kind, build, suffixes):
     keras.utils.set_random_seed(1)
     model = build()
     randomize(model)
     inputs = feed(model, name)
-    outputs = model.predict_on_batch(inputs if len(inputs) > 1 else inputs[0])
+    outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-    file = f"{name}{suffix}"
-    model.save(f"{folder}/{file}")
     arrays = {f"in{i}": x for i, x in enumerate(inputs)} | {f"out{i}": np.asarray(y) for i, y in enumerate(outputs)}
-    np.savez(f"{folder}/{file}.npz", **arrays)
-    print(json.dumps({"name": name, "kind": kind, "file": file, "layers": len(model.layers)}), flush=True)
+    np.savez(f"{folder}/{name}.npz", **arrays)
+    for suffix in suffixes:
+        model.save(f"{folder}/{name}{suffix}")
+        print(json.dumps({"name": name, "kind": kind, "file": f"{name}{suffix}", "layers": len(model.layers)}), flush=True)
 
 
 def main():
@@ -264,13 +264,13 @@ def main():
     for name, kind, build in every:
         if wanted and name not in wanted:
             continue
-        for suffix in [".h5", ".keras"] if kind == "layer" or name in ("MobileNetV2", "EfficientNetB0") else [".h5"]:
-            try:
-                write(folder, name, kind, build, suffix)
-            except Exception as error:  # what Keras itself refuses is no result
-                print(json.dumps({"name": name, "error": f"{type(error).__name__}: {str(error)[:300]}"}), flush=True)
-            keras.backend.clear_session()
-            gc.collect()
+        both = kind == "layer" or name in ("MobileNetV2", "EfficientNetB0")
+        try:
+            write(folder, name, kind, build, [".h5", ".keras"] if both else [".h5"])
+        except Exception as error:  # what Keras itself refuses is no result
+            print(json.dumps({"name": name, "kind": kind, "error": f"{type(error).__name__}: {str(error)[:300]}"}), flush=True)
+        keras.backend.clear_session()
+        gc.collect()
 
 
 main()

@@ -1,11 +1,9 @@
 """The networks that pare builds, in PyTorch, their parameters under the same names.
 
     build(name, options) -> Module
-    load(module, arrays)          arrays of pare's weights by name
-    gradients(module) -> arrays   in pare's layout
+    forward(module, weights, x) -> output, with weights of pare
 
-A name such as "stem.bn.weight" is a batch normalization inside a convolution: ConvNorm. Matrices of the transformers are
-[in, out] in pare and [out, in] here; running statistics are called mean and var there.
+A name such as "stem.bn.weight" is a batch normalization inside a convolution: ConvNorm.
 """
 
 import torch
@@ -183,30 +181,15 @@ def build(name, options):
     return networks[name](**options)
 
 
-def pare_name(name):
-    return name.replace("running_mean", "mean").replace("running_var", "var")
-
-
-def transposed(module, name):
+def transposed(name, parameter):
     """Whether pare keeps this matrix as [in, out]: those of the transformer blocks."""
-    return name.startswith("block") and name.endswith(".weight") and module.get_parameter(name).dim() == 2
+    return name.startswith("block") and name.endswith(".weight") and parameter.dim() == 2
 
 
-def load(module, arrays):
-    state = {}
-    for name, value in module.state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            state[name] = value
-            continue
-        array = torch.from_numpy(arrays[pare_name(name)])
-        is_parameter = "running_" not in name
-        state[name] = array.T if is_parameter and transposed(module, name) else array
-    module.load_state_dict(state)
-
-
-def gradients(module):
-    found = {}
-    for name, parameter in module.named_parameters():
-        gradient = parameter.grad.T if transposed(module, name) else parameter.grad
-        found[pare_name(name)] = gradient.contiguous().numpy()
-    return found
+def forward(module, weights, x):
+    """What the module gives for x with weights of pare, by name, in place of its own."""
+    state = {
+        name: weights[name].T if transposed(name, parameter) else weights[name]
+        for name, parameter in module.named_parameters()
+    }
+    return torch.func.functional_call(module, state, (x,))
