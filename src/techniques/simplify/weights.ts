@@ -12,6 +12,7 @@ import {
 import { links } from "../../graph/walk.ts";
 import type { DType } from "../../tensor/dtype.ts";
 import { floatToHalf } from "../../tensor/half.ts";
+import { readFloats } from "../../tensor/strips.ts";
 import { type Tensor, tensor, toFloat32 } from "../../tensor/tensor.ts";
 import { type Affine, isScalingOnly } from "./affine.ts";
 import { constant } from "./pass.ts";
@@ -183,14 +184,15 @@ function biasName(draft: Draft, graph: Graph, node: Node, bias: Tensor | undefin
 
 /** A tensor times a factor for each `run` of its elements, by the first's place; undefined where one is not finite. */
 function scaledBy(t: Tensor, run: number, factor: (i: number) => number): Tensor | undefined {
-  const values = toFloat32(t);
-  const out = new Float32Array(values.length);
+  const out = new Float32Array(t.size);
+  const values = readFloats(t, 0, t.size, out); // lies in `out` already where it is read from a file
   let check = 0; // 0 * x is NaN exactly for NaN and infinite x, and NaN stays in the sum
   for (let i = 0; i < values.length; ) {
     const by = factor(i);
     for (const end = i + run; i < end; i++) {
-      out[i] = values[i]! * by;
-      check += 0 * out[i]!;
+      const x = Math.fround(values[i]! * by);
+      out[i] = x;
+      check += 0 * x;
     }
   }
   return check === 0 ? encode(t.dtype, t.shape, out) : undefined;
