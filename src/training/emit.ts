@@ -5,6 +5,13 @@ import { float32, int64 } from "../tensor/tensor.ts";
 /** Short spellings for writing arithmetic as nodes: values are names, operations return the name of their result. */
 export interface Arithmetic {
   op(op: string, inputs: readonly string[], attributes?: Readonly<Record<string, PlainAttribute>>): string;
+  /** A node with `count` outputs. */
+  ops(
+    op: string,
+    inputs: readonly string[],
+    attributes: Readonly<Record<string, PlainAttribute>>,
+    count: number,
+  ): readonly string[];
   scalar(value: number): string;
   ints(values: readonly number[]): string;
   add(a: string, b: string): string;
@@ -24,6 +31,11 @@ export function arithmetic(draft: Draft, stem: string): Arithmetic {
   const op: Arithmetic["op"] = (name, inputs, attributes = {}) => draft.emit(name, inputs, attributes, 1, stem);
   return {
     op,
+    ops(name, inputs, attributes, count) {
+      const outputs = Array.from({ length: count }, () => draft.fresh(stem));
+      draft.emit(name, inputs, attributes, outputs);
+      return outputs;
+    },
     scalar: (value) => constant(`${value}`, () => draft.constant(`${stem}_scalar`, float32([], [value]))),
     ints: (values) => constant(`[${values}]`, () => draft.constant(`${stem}_ints`, int64(values))),
     add: (a, b) => op("Add", [a, b]),

@@ -1,15 +1,17 @@
 import { z } from "zod";
+import { ctc } from "./ctc.ts";
 import type { Arithmetic } from "./emit.ts";
 
 /** Options of all losses; each reads what it knows. */
 export const lossOptions = z.object({
   loss: z
-    .enum(["cross-entropy", "binary-cross-entropy", "focal", "mse", "huber", "kl"])
+    .enum(["cross-entropy", "binary-cross-entropy", "focal", "mse", "huber", "kl", "ctc"])
     .optional()
     .describe("what to minimise; from the labels if absent"),
   smoothing: z.number().min(0).max(0.9).default(0).describe("label smoothing of the cross-entropy"),
   focusing: z.number().min(0).default(2).describe("focusing of the focal loss"),
   delta: z.number().positive().default(1).describe("where the Huber loss turns linear"),
+  blank: z.number().int().min(0).default(0).describe("class that stands for nothing in the CTC loss"),
   ignore: z.number().int().optional().describe("class index that does not count, as padding"),
 });
 
@@ -26,7 +28,10 @@ export interface LossParts {
   readonly shape: readonly number[];
   /** Axis of the classes. */
   readonly classAxis: number;
-  /** Class indices (int64, the prediction's shape without the class axis), or values in the prediction's shape. */
+  /**
+   * Class indices (int64, the prediction's shape without the class axis; sequences of them for CTC), or values in the
+   * prediction's shape.
+   */
   readonly target: string;
   readonly soft: boolean;
 }
@@ -117,6 +122,7 @@ export const losses: Readonly<Record<LossName, Loss>> = {
   mse,
   huber,
   kl,
+  ctc,
 };
 
 /**

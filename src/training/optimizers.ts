@@ -3,14 +3,18 @@ import type { Arithmetic } from "./emit.ts";
 
 /** Options of all optimizers; each reads what it knows. */
 export const optimizerOptions = z.object({
-  optimizer: z.enum(["sgd", "adam", "adamw"]).default("sgd").describe("the update rule"),
-  rate: z.number().positive().default(0.1).describe("base learning rate"),
+  optimizer: z.enum(["sgd", "adam", "adamw"]).describe("the update rule").default("sgd"),
+  rate: z.number().positive().describe("base learning rate").default(0.1),
   momentum: z.number().min(0).max(1).default(0.9).describe("momentum of SGD"),
   nesterov: z.boolean().default(true).describe("Nesterov's form of momentum"),
   beta1: z.number().min(0).max(1).default(0.9).describe("decay of Adam's mean"),
   beta2: z.number().min(0).max(1).default(0.999).describe("decay of Adam's mean square"),
   epsilon: z.number().positive().default(1e-8).describe("added to Adam's root"),
-  decay: z.number().min(0).default(5e-4).describe("weight decay; decoupled in AdamW, in the gradient otherwise"),
+  decay: z
+    .number()
+    .min(0)
+    .describe("weight decay of kernels and matrices, not of biases and norms; decoupled in AdamW")
+    .default(5e-4),
 });
 
 /** Options of an optimizer, defaults filled in. */
