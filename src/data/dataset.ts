@@ -41,4 +41,9 @@ export interface Dataset {
   /** Class names in label order, where known. */
   readonly classes?: readonly string[];
   batches(options: BatchOptions): AsyncIterable<Batch>;
+  /**
+   * The dataset with a share of a split, drawn by the seed, set apart as the split "val"; absent where samples can't be
+   * read in any order.
+   */
+  holdOut?(split: string, share: number, seed: number): Dataset;
 }

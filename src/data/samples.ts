@@ -20,11 +20,31 @@ export function datasetOf(name: string, splits: ReadonlyMap<string, Samples>, cl
     splits: names,
     size: (split) => pick(split).count,
     ...(classes && { classes }),
+    holdOut: (split, share, seed) => {
+      const [rest, held] = cut(name, pick(split), share, seed);
+      return datasetOf(name, sortSplits(new Map([...splits, [split, rest], ["val", held]])), classes);
+    },
     async *batches(options) {
       const samples = pick(options.split);
       for (const indices of batchIndices(samples.count, options)) yield await samples.read(indices);
     },
   };
+}
+
+/** Samples in two parts drawn by a seed, the second one a share of them. */
+function cut(name: string, samples: Samples, share: number, seed: number): readonly [Samples, Samples] {
+  const { count } = samples;
+  const held = Math.round(count * share);
+  if (held === 0 || held === count) {
+    fail(name, `a share of ${share} of ${count} samples can't be set apart`, "Give more data or another share");
+  }
+  const order = random(seed).shuffle(Uint32Array.from({ length: count }, (_, i) => i));
+  const part = (from: number, to: number): Samples => {
+    // in stored order: what is read together lies together
+    const places = order.slice(from, to).sort();
+    return { count: places.length, read: (indices) => samples.read(indices.map((i) => places[i]!)) };
+  };
+  return [part(held, count), part(0, held)];
 }
 
 /**
