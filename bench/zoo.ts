@@ -22,6 +22,8 @@ export interface ZooModel {
   readonly metrics: readonly Metric[];
   /** The leading metric of the float model on the whole test split (or on "all"), as its makers or earlier measurements state. */
   readonly stated?: number;
+  /** How its images are fed, where the file does not say so. */
+  readonly preprocess?: Preprocess;
   /** Splits "calibration" and "test". */
   open(data: string, graph: Graph, runtime: Runtime): Promise<Dataset>;
 }
@@ -135,6 +137,7 @@ function cifar(name: string, path: string, stated: number, preprocess: Preproces
     path,
     metrics: top1,
     stated,
+    preprocess,
     open: async (data, graph) =>
       calibrateAndTest(await openImages(`${data}/cifar-10`, graph, preprocess), "train", "test"),
   };
