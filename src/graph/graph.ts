@@ -208,7 +208,7 @@ export function isNode(node: Node, op: string): boolean {
 }
 
 /** The operator with its domain before a colon where that is not ONNX's own. */
-export function opKey(node: Node): string {
+export function opKey(node: Pick<Node, "op" | "domain">): string {
   return node.domain === "" ? node.op : `${node.domain}:${node.op}`;
 }
 
