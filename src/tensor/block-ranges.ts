@@ -1,7 +1,7 @@
 import { emptyBlock, needsRangesOnly, settler } from "./block-fit.ts";
 import { type Grid, levelsOf } from "./block-grid.ts";
 import { blockKernels, codePitch, kernelBlocks, kernelElements } from "./block-kernels.ts";
-import type { BlockSink, BlockView } from "./blockwise.ts";
+import type { BlockRun, BlockSink, BlockView } from "./blockwise.ts";
 import { readFloats } from "./strips.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -26,18 +26,19 @@ interface RangeCoder {
   fill(at: number, weight: Tensor, start: number, count: number): void;
   /** Codes `count` blocks of `n` elements that lie there from index `from` on; false if one is not finite. */
   code(from: number, step: number, next: number, n: number, count: number): boolean;
-  /** Hands the last blocks coded to `sink`: the first is (o, b, i), the next ones are `down` and `right` of it. */
-  emit(sink: BlockSink, o: number, b: number, i: number, down: 0 | 1, right: 0 | 1, n: number, count: number): void;
+  /** The last blocks coded, given where the first of them lies. */
+  run(outer: number, block: number, inner: number, count: number, blocks: number): BlockRun;
 }
 
 function rangeCoder(grid: Grid): RangeCoder {
   const kernels = blockKernels()!;
   const { x, low, high, fault, half, zero, codes } = kernels;
-  const block = emptyBlock(grid);
-  const { stats, best } = block;
+  const measured = emptyBlock(grid);
+  const { stats, best } = measured;
   const settle = settler(grid);
   const levels = levelsOf(grid.width);
   const scales = new Float64Array(kernelBlocks);
+  const zeros = new Float64Array(kernelBlocks);
   return {
     fill(at, weight, start, count) {
       const room = x.subarray(at, at + count);
@@ -50,20 +51,26 @@ function rangeCoder(grid: Grid): RangeCoder {
         if (fault[k] !== 0) return false;
         stats[0] = low[k]!;
         stats[1] = high[k]!;
-        settle(block);
+        settle(measured);
         scales[k] = best[0]!;
+        zeros[k] = best[1]!;
         half[k] = 0.5 / best[0]!;
         zero[k] = best[1]! / 2;
       }
       kernels.encode(from, step, next, n, count, levels);
       return true;
     },
-    emit(sink, o, b, i, down, right, n, count) {
-      const pitch = codePitch(n);
-      for (let k = 0; k < count; k++) {
-        sink(o + k * down, b, i + k * right, codes, k * pitch, n, scales[k]!, 2 * zero[k]!);
-      }
-    },
+    run: (outer, block, inner, count, blocks) => ({
+      outer,
+      block,
+      inner,
+      codes,
+      pitch: codePitch(count),
+      count,
+      blocks,
+      scales,
+      zeros,
+    }),
   };
 }
 
@@ -76,7 +83,7 @@ function codeRows(coder: RangeCoder, { outer, length, block }: BlockView, weight
     for (let from = 0, b = 0; from < length; from += block, b++) {
       const n = Math.min(block, length - from);
       if (!coder.code(from, 1, length, n, count)) return false;
-      coder.emit(sink, o, b, 0, 1, 0, n, count);
+      sink(coder.run(o, b, 0, n, count));
     }
   }
   return true;
@@ -98,7 +105,7 @@ function codeColumns(coder: RangeCoder, view: BlockView, weight: Tensor, sink: B
         for (let r = 0; r < rows; r += block) {
           const n = Math.min(block, rows - r);
           if (!coder.code(r * columns, columns, 1, n, columns)) return false;
-          coder.emit(sink, o, (top + r) / block, i, 0, 1, n, columns);
+          sink(coder.run(o, (top + r) / block, i, n, columns));
         }
       }
     }

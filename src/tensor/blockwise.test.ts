@@ -3,7 +3,7 @@ import { random } from "../random.ts";
 import { blockFitter } from "./block-fit.ts";
 import { type BlockMethod, levelsOf, middleOf, type Width } from "./block-grid.ts";
 import { blockCodes, dequantizeBlocks, largestMagnitude } from "./blockwise.ts";
-import { codePlanes, planeTable, promoted, putCodes } from "./code-planes.ts";
+import { type CodeRun, codePlanes, planeTable, promoted, putCodes } from "./code-planes.ts";
 import { floatToHalf, halfToFloat } from "./half.ts";
 import { float32, lazyTensor, tensor } from "./tensor.ts";
 
@@ -174,6 +174,26 @@ describe("quantizing a weight", () => {
 });
 
 describe("packing codes", () => {
+  const runOf = (codes: Uint8Array): CodeRun => ({ codes, pitch: codes.length, count: codes.length, blocks: 1 });
+
+  it("packs blocks that lie apart like one after another", () => {
+    const source = random(6);
+    for (const [pitch, count, start, next] of [
+      [12, 8, 4, 16],
+      [8, 8, 0, 8],
+      [8, 6, 4, 12],
+      [12, 12, 3, 13],
+    ] as const) {
+      const codes = Uint8Array.from({ length: 10 * pitch }, () => source.int(16));
+      const [together, apart] = [codePlanes(4, 200)[0]!, codePlanes(4, 200)[0]!];
+      putCodes(together, { codes, pitch, count, blocks: 10 }, start, next, 1);
+      for (let k = 0; k < 10; k++) {
+        putCodes(apart, runOf(codes.slice(k * pitch, k * pitch + count)), start + k * next, 0, 1);
+      }
+      expect(together.bytes).toEqual(apart.bytes);
+    }
+  });
+
   for (const width of widths) {
     it(`unpacks ${width} by its tables`, () => {
       const count = 103;
@@ -182,11 +202,11 @@ describe("packing codes", () => {
       const planes = codePlanes(width, count);
       for (const plane of planes) {
         // in runs of odd and even length, and with strides
-        putCodes(plane, codes, 0, 40, 0, 1);
-        putCodes(plane, codes, 40, 21, 40, 1);
+        putCodes(plane, runOf(codes.subarray(0, 40)), 0, 0, 1);
+        putCodes(plane, runOf(codes.subarray(40, 61)), 40, 0, 1);
         for (let k = 0; k < 3; k++) {
           const every = codes.subarray(61).filter((_, i) => i % 3 === k);
-          putCodes(plane, every, 0, every.length, 61 + k, 3);
+          putCodes(plane, runOf(every), 61 + k, 0, 3);
         }
       }
       if (width === 8) return expect(planes[0]!.bytes).toEqual(codes);

@@ -2,6 +2,7 @@ import { fail } from "../errors.ts";
 import { type BlockFitter, blockFitter } from "./block-fit.ts";
 import type { Grid } from "./block-grid.ts";
 import { rangeQuantizer } from "./block-ranges.ts";
+import { type CodeRun, codePlanes, putCodes } from "./code-planes.ts";
 import { readFloats, stripElements } from "./strips.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -21,27 +22,22 @@ export function blocksPerRow(view: BlockView): number {
   return Math.ceil(view.length / view.block);
 }
 
-/**
- * Takes one quantized block.
- *
- * @param outer index on the view's outer axis
- * @param block index along the middle axis
- * @param inner index on the inner axis
- * @param codes scratch memory that holds the block's codes from index `from` on, `count` of them: use them before
- *   returning
- * @param scale value of one step; element = scale * (code - zero)
- * @param zero the code that means 0
- */
-export type BlockSink = (
-  outer: number,
-  block: number,
-  inner: number,
-  codes: Uint8Array,
-  from: number,
-  count: number,
-  scale: number,
-  zero: number,
-) => void;
+/** Quantized blocks with one index along the middle axis: of neighbouring rows, or columns where the inner axis is not 1. */
+export interface BlockRun extends CodeRun {
+  /** Index of the first block on the view's outer axis; the next ones follow on it if the inner axis is 1. */
+  readonly outer: number;
+  /** Index of the blocks along the middle axis. */
+  readonly block: number;
+  /** Index of the first block on the inner axis; the next ones follow on it if it is not 1. */
+  readonly inner: number;
+  /** Of each block, the value of one step: element = scale * (code - zero). */
+  readonly scales: Float64Array;
+  /** Of each block, the code that means 0. */
+  readonly zeros: Float64Array;
+}
+
+/** Takes quantized blocks. They lie in scratch memory, which it may change: use them before returning. */
+export type BlockSink = (run: BlockRun) => void;
 
 /**
  * Quantizes a weight block by block, reading it strip by strip so that memory stays bounded: blocks never need more
@@ -49,7 +45,7 @@ export type BlockSink = (
  *
  * @param weight float tensor of `outer * length * inner` elements, taken in row-major order
  * @param importance weight of each position of the middle axis in the squared error, `[length]`
- * @param sink called once a block, in an order of its own
+ * @param sink gets every block once, in an order of its own
  * @throws PareError naming `who` if the weight holds NaN or infinity
  */
 export function quantizeBlocks(
@@ -72,6 +68,8 @@ export function quantizeBlocks(
   }
   const fitter = blockFitter(grid, block, importance);
   const blocks = blocksPerRow(view);
+  const scales = new Float64Array(1);
+  const zeros = new Float64Array(1);
   const most = Math.max(stripElements, inner === 1 ? length : block * inner);
   const scratch = new Float32Array(Math.min(weight.size, most));
   if (inner === 1) {
@@ -109,7 +107,10 @@ export function quantizeBlocks(
   function put(fit: BlockFitter, values: Float32Array, at: number, o: number, b: number, i: number): void {
     const count = Math.min(block, length - b * block);
     if (!fit.run(values, at, count, b * block)) notFinite();
-    sink(o, b, i, fit.codes, 0, count, fit.scale(), fit.zero());
+    scales[0] = fit.scale();
+    zeros[0] = fit.zero();
+    const { codes } = fit;
+    sink({ outer: o, block: b, inner: i, codes, pitch: count, count, blocks: 1, scales, zeros });
   }
 }
 
@@ -150,23 +151,26 @@ export function blockCodes(
 ): BlockCodes {
   const { outer, length, inner, block } = view;
   const blocks = blocksPerRow(view);
-  const codes = new Uint8Array(weight.size);
+  const plane = codePlanes(8, weight.size)[0]!;
   const scales = new Float32Array(outer * blocks * inner);
   const zeros = new Float32Array(scales.length);
   quantizeBlocks(
     weight,
     view,
     grid,
-    (o, b, i, part, from, count, scale, zero) => {
-      const at = (o * blocks + b) * inner + i;
-      scales[at] = scale;
-      zeros[at] = zero;
-      for (let j = 0; j < count; j++) codes[(o * length + b * block + j) * inner + i] = part[from + j]!;
+    (run) => {
+      const next = inner === 1 ? blocks : 1;
+      for (let k = 0, at = (run.outer * blocks + run.block) * inner + run.inner; k < run.blocks; k++, at += next) {
+        scales[at] = run.scales[k]!;
+        zeros[at] = run.zeros[k]!;
+      }
+      const start = (run.outer * length + run.block * block) * inner + run.inner;
+      putCodes(plane, run, start, inner === 1 ? length : 1, inner);
     },
     who,
     importance,
   );
-  return { codes, scales, zeros };
+  return { codes: plane.bytes, scales, zeros };
 }
 
 /** The float values that block codes stand for, in the weight's order. */

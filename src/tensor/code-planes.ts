@@ -38,19 +38,59 @@ export function codePlanes(width: Width, count: number): CodePlane[] {
 
 const powersOfThree = [1, 3, 9, 27, 81] as const;
 
+/** Codes of blocks, one a byte: `count` codes a block, those of block k from k * pitch on. */
+export interface CodeRun {
+  readonly codes: Uint8Array;
+  readonly pitch: number;
+  readonly count: number;
+  readonly blocks: number;
+}
+
 /**
- * Writes `count` codes, from index `from` on, as digits `start`, `start + stride`, ... of a plane, whose bytes there must
- * still be 0.
+ * Writes the codes of blocks as digits of a plane, whose bytes there must still be 0: those of block k as digits
+ * start + k * next, `stride` apart.
  */
-export function putCodes(
-  plane: CodePlane,
+export function putCodes(plane: CodePlane, run: CodeRun, start: number, next: number, stride: number): void {
+  if (plane.radix === 16 && stride === 1 && inQuads(run, start, next)) {
+    putQuads(plane.bytes, run, start, next);
+    return;
+  }
+  for (let k = 0; k < run.blocks; k++) putBlock(plane, run.codes, k * run.pitch, run.count, start + k * next, stride);
+}
+
+/** Codes of 8, 4 or 2 bits packed one after another. */
+export function packedCodes(bits: 8 | 4 | 2, codes: Uint8Array): Uint8Array {
+  const plane = codePlanes(bits, codes.length)[0]!;
+  putCodes(plane, { codes, pitch: codes.length, count: codes.length, blocks: 1 }, 0, 0, 1);
+  return plane.bytes;
+}
+
+/** Whether four codes at a time are whole words on both sides, for blocks enough to be worth it. */
+function inQuads({ codes, pitch, count, blocks }: CodeRun, start: number, next: number): boolean {
+  return blocks > 8 && [codes.byteOffset, pitch, count, start, next].every((offset) => offset % 4 === 0);
+}
+
+/** Packs four codes, the bytes of a word, to the four digits of half a word. */
+function putQuads(bytes: Uint8Array, { codes, pitch, count, blocks }: CodeRun, start: number, next: number): void {
+  const quads = new Uint32Array(codes.buffer, codes.byteOffset, codes.length >> 2);
+  const packed = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length >> 1);
+  for (let k = 0; k < blocks; k++) {
+    const from = (k * pitch) / 4;
+    for (let j = from, at = (start + k * next) / 4; j < from + count / 4; j++, at++) {
+      const quad = quads[j]!;
+      packed[at] = (quad & 15) | ((quad >>> 4) & 0xf0) | ((quad >>> 8) & 0xf00) | ((quad >>> 12) & 0xf000);
+    }
+  }
+}
+
+function putBlock(
+  { bytes, radix, perByte, shift, mask }: CodePlane,
   codes: Uint8Array,
   from: number,
   count: number,
   start: number,
   stride: number,
 ): void {
-  const { bytes, radix, perByte, shift, mask } = plane;
   const end = from + count;
   if (radix === 256) {
     for (let j = from, at = start; j < end; j++, at += stride) bytes[at] = codes[j]!;

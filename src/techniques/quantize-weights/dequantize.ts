@@ -1,6 +1,6 @@
 import type { Draft } from "../../graph/edit.ts";
 import { blocksPerRow } from "../../tensor/blockwise.ts";
-import { codePlanes, promoted, putCodes } from "../../tensor/code-planes.ts";
+import { codePlanes, packedCodes, promoted, putCodes } from "../../tensor/code-planes.ts";
 import type { DType } from "../../tensor/dtype.ts";
 import { floatToHalf } from "../../tensor/half.ts";
 import { tensor } from "../../tensor/tensor.ts";
@@ -35,18 +35,19 @@ export function dequantizeForm(target: WeightTarget, plan: CodePlan): (draft: Dr
   const values = codePlanes(bits, outer * length * inner)[0]!;
   const count = plan.whole ? 1 : outer * blocks * inner;
   const scales = new Float32Array(count);
-  const zeros = codePlanes(bits, count)[0]!;
-  const zeroCode = new Uint8Array(1);
-  encodeTarget(target, plan, (o, b, i, codes, from, n, scale, zero) => {
-    const at = plan.whole ? 0 : (o * blocks + b) * inner + i;
-    scales[at] = scale / factor;
-    if (!symmetric && (at > 0 || o + b + i === 0)) {
-      zeroCode[0] = zero;
-      putCodes(zeros, zeroCode, 0, 1, at, 1);
+  const zeros = symmetric ? undefined : new Uint8Array(count);
+  encodeTarget(target, plan, (run) => {
+    const at = plan.whole ? 0 : (run.outer * blocks + run.block) * inner + run.inner;
+    const next = plan.whole ? 0 : inner === 1 ? blocks : 1;
+    for (let k = 0; k < run.blocks; k++) {
+      scales[at + k * next] = run.scales[k]! / factor;
+      if (zeros) zeros[at + k * next] = run.zeros[k]!;
     }
-    if (offset) for (let j = from; j < from + n; j++) codes[j] = codes[j]! * factor + offset;
-    putCodes(values, codes, from, n, (o * length + b * block) * inner + i, inner);
+    if (offset) for (let j = 0; j < run.blocks * run.pitch; j++) run.codes[j] = run.codes[j]! * factor + offset;
+    const start = (run.outer * length + run.block * block) * inner + run.inner;
+    putCodes(values, run, start, inner === 1 ? length : 1, inner);
   });
+  const packedZeros = zeros && packedCodes(bits, zeros);
   // code - middle in two's complement is the code with its top bit flipped
   if (symmetric) flip(values.bytes, bits);
   const dtype = `${symmetric ? "int" : "uint"}${bits}` as DType;
@@ -62,7 +63,7 @@ export function dequantizeForm(target: WeightTarget, plan: CodePlan): (draft: Dr
       draft.constant(`${name}_codes`, tensor(dtype, natural ? weight.shape : layout.shape, values.bytes)),
       draft.constant(`${name}_scale`, tensor(kind, shape, scaleData)),
     ];
-    if (!symmetric) inputs.push(draft.constant(`${name}_zero`, tensor(dtype, shape, zeros.bytes)));
+    if (packedZeros) inputs.push(draft.constant(`${name}_zero`, tensor(dtype, shape, packedZeros)));
     const value = draft.emit("DequantizeLinear", inputs, attributes, 1, `${name}_dequantized`);
     draft.rewire(name, restored(draft, value, target, natural ? weight.shape : layout.shape));
   };

@@ -7,7 +7,7 @@ import {
   type Node,
   type PlainAttribute,
 } from "../../graph/graph.ts";
-import { codePlanes, promoted, putCodes } from "../../tensor/code-planes.ts";
+import { codePlanes, packedCodes, promoted, putCodes } from "../../tensor/code-planes.ts";
 import { floatToHalf } from "../../tensor/half.ts";
 import { float32, int64, type Tensor, tensor, toFloat32 } from "../../tensor/tensor.ts";
 import { type CodePlan, encodeTarget } from "./codes.ts";
@@ -94,19 +94,20 @@ function packRows(target: WeightTarget, plan: CodePlan): (draft: Draft) => Packe
   const blocks = Math.ceil(columns / block);
   const codePlane = codePlanes(bits, rows * blocks * block)[0]!;
   const zeroWidth = blocks + ((8 / bits - (blocks % (8 / bits))) % (8 / bits));
-  const zeros = codePlanes(bits, rows * zeroWidth)[0]!;
+  const zeros = plan.grid.symmetric ? undefined : new Uint8Array(rows * zeroWidth);
   const scales = new Float32Array(rows * blocks);
-  const zeroCode = new Uint8Array(1);
-  encodeTarget(target, { ...plan, block: perRow ? columns : block }, (o, b, i, codes, from, count, scale, zero) => {
-    const row = o * inner + i;
-    if (offset) for (let j = from; j < from + count; j++) codes[j] = codes[j]! * factor + offset;
-    putCodes(codePlane, codes, from, count, row * blocks * block + b * block, 1);
-    zeroCode[0] = zero;
-    for (let at = b; at < (perRow ? blocks : b + 1); at++) {
-      scales[row * blocks + at] = scale / factor;
-      if (!plan.grid.symmetric) putCodes(zeros, zeroCode, 0, 1, row * zeroWidth + at, 1);
+  encodeTarget(target, { ...plan, block: perRow ? columns : block }, (run) => {
+    if (offset) for (let j = 0; j < run.blocks * run.pitch; j++) run.codes[j] = run.codes[j]! * factor + offset;
+    const row = run.outer * inner + run.inner;
+    putCodes(codePlane, run, (row * blocks + run.block) * block, blocks * block, 1);
+    for (let at = run.block; at < (perRow ? blocks : run.block + 1); at++) {
+      for (let k = 0; k < run.blocks; k++) {
+        scales[(row + k) * blocks + at] = run.scales[k]! / factor;
+        if (zeros) zeros[(row + k) * zeroWidth + at] = run.zeros[k]!;
+      }
     }
   });
+  const packedZeros = zeros && packedCodes(bits, zeros);
   const half = weight.dtype === "float16";
   const blob = (block * bits) / 8;
   const products = uses.some(({ kind }) => kind !== "gather");
@@ -121,9 +122,7 @@ function packRows(target: WeightTarget, plan: CodePlan): (draft: Draft) => Packe
         ? draft.emit("Reshape", [table, draft.constant("shape", int64(shape))], {}, 1, `${table}_blocks`)
         : table;
     const scale = draft.constant(`${name}_scale`, tensor(half ? "float16" : "float32", [rows, blocks], scaleData));
-    const zero = plan.grid.symmetric
-      ? undefined
-      : draft.constant(`${name}_zero`, tensor("uint8", zeroShape, zeros.bytes));
+    const zero = packedZeros && draft.constant(`${name}_zero`, tensor("uint8", zeroShape, packedZeros));
     draft.opsets["com.microsoft"] ??= 1;
     return { rows, columns, bits, block, codes, table, scale, zero, half };
   };

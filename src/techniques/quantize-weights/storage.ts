@@ -28,11 +28,15 @@ export function storageForm(target: WeightTarget, plan: CodePlan): (draft: Draft
   const planes = codePlanes(width, outer * padded * inner);
   const scales = new Float32Array(plan.whole ? 1 : outer * blocks * inner);
   const zeros = symmetric ? undefined : new Uint8Array(scales.length);
-  encodeTarget(target, even, (o, b, i, codes, from, count, scale, zero) => {
-    const at = plan.whole ? 0 : (o * blocks + b) * inner + i;
-    scales[at] = width === "binary" ? scale / 2 : scale;
-    if (zeros) zeros[at] = zero;
-    for (const plane of planes) putCodes(plane, codes, from, count, (o * padded + b * block) * inner + i, inner);
+  encodeTarget(target, even, (run) => {
+    const at = plan.whole ? 0 : (run.outer * blocks + run.block) * inner + run.inner;
+    const next = plan.whole ? 0 : inner === 1 ? blocks : 1;
+    for (let k = 0; k < run.blocks; k++) {
+      scales[at + k * next] = width === "binary" ? run.scales[k]! / 2 : run.scales[k]!;
+      if (zeros) zeros[at + k * next] = run.zeros[k]!;
+    }
+    const start = (run.outer * padded + run.block * block) * inner + run.inner;
+    for (const plane of planes) putCodes(plane, run, start, inner === 1 ? padded : 1, inner);
   });
   const full = [outer, blocks, block, inner];
   const perBlock = plan.whole ? [1] : [outer, blocks, 1, inner];
