@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { z } from "zod";
-import type { Dataset, Sidecar } from "../data/index.ts";
+import type { Dataset, DatasetOptions, Sidecar } from "../data/index.ts";
 import { type Preprocess, preprocessOfMetadata, preprocessSchema, withPreprocess } from "../data/preprocess.ts";
 import { requiredInputs } from "../data/synthetic.ts";
 import type { Graph } from "../graph/graph.ts";
@@ -42,7 +42,13 @@ export interface OpenData {
  *
  * @throws PareError where the data is missing, damaged or does not fit the model
  */
-export async function openData(command: Command, env: Environment, model: string, graph: Graph): Promise<OpenData> {
+export async function openData(
+  command: Command,
+  env: Environment,
+  model: string,
+  graph: Graph,
+  more: Pick<DatasetOptions, "background" | "holdOut"> = {},
+): Promise<OpenData> {
   // commands that take data but are given none need not load the readers
   const { openDataset, readSidecar } = await import("../data/index.ts");
   const sidecar: Partial<Sidecar> = (await readSidecar(model, nodeFiles)) ?? {};
@@ -56,6 +62,7 @@ export async function openData(command: Command, env: Environment, model: string
     inputs: requiredInputs(graph),
     outputs: graph.outputs,
     log: env.watcher.note,
+    ...more,
     ...(preprocess && { preprocess }),
     ...(labels !== undefined && { labels }),
     ...(window !== undefined && { window }),

@@ -1,8 +1,11 @@
 /** Why a run was aborted: the reason of the signal given to all long work. */
 export class Interrupted extends Error {
   override readonly name = "Interrupted";
-  constructor() {
-    super("interrupted");
+  /** Gives the work as long as it needs to put away what it has; a second Ctrl-C still ends it at once. */
+  readonly wait: () => void;
+  constructor(message = "interrupted. No file was written or changed.", wait = () => {}) {
+    super(message);
+    this.wait = wait;
   }
 }
 
@@ -20,8 +23,8 @@ export function interruptSignal(): AbortSignal {
   const leave = (): never => process.exit(interruptedStatus);
   const interrupt = (): void => {
     if (controller.signal.aborted) leave();
-    controller.abort(new Interrupted());
-    setTimeout(leave, graceMs).unref();
+    const grace = setTimeout(leave, graceMs).unref();
+    controller.abort(new Interrupted(undefined, () => clearTimeout(grace)));
   };
   process.on("SIGINT", interrupt);
   process.on("SIGTERM", interrupt);

@@ -55,8 +55,7 @@ async function programFor(argv: readonly string[], signal: AbortSignal): Promise
 
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : userStatus;
-  if (error instanceof Interrupted)
-    return write("pare: interrupted. No file was written or changed.", interruptedStatus);
+  if (error instanceof Interrupted) return write(`pare: ${error.message}`, interruptedStatus);
   if (error instanceof PareError) return write(error.message, userStatus);
   const stack = error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
   return write(`pare: this is a bug of pare ${version}, please report it.\n${stack}`, bugStatus);

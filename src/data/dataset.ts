@@ -1,5 +1,9 @@
 import type { Tensors } from "../platform/runtime.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { BatchPlan } from "./plan.ts";
+
+/** Label of a token that does not count: padding, or a token that a masked language model was shown. */
+export const ignoredLabel = -100;
 
 /** Some samples, stacked along the first axis. */
 export interface Batch {
@@ -7,7 +11,7 @@ export interface Batch {
   readonly inputs: Tensors;
   /**
    * What is known about the samples: class indices as int64 `[n]`, regression targets as float32 `[n, k]`, per-pixel
-   * classes, ... Absent for unlabelled data.
+   * classes, ... Absent for unlabelled data. Tokens labelled {@link ignoredLabel} do not count.
    */
   readonly labels?: Tensor;
   /** Anything else a metric needs, one entry a sample (boxes of a detection set, say). */
@@ -41,6 +45,10 @@ export interface Dataset {
   /** Class names in label order, where known. */
   readonly classes?: readonly string[];
   batches(options: BatchOptions): AsyncIterable<Batch>;
+  /** The batches of {@link plannedBatches}, made ahead in another thread; absent where there is none. */
+  planned?(plan: BatchPlan): AsyncIterable<Batch>;
+  /** Ends the thread, where there is one. */
+  close?(): void;
   /**
    * The dataset with a share of a split, drawn by the seed, set apart as the split "val"; absent where samples can't be
    * read in any order.

@@ -1,9 +1,11 @@
 import { fail } from "../errors.ts";
 import { toFloat32 } from "../tensor/tensor.ts";
 import { arrays } from "./arrays.ts";
+import { openInBackground } from "./background.ts";
 import { cifarBinary, cifarPython } from "./cifar.ts";
 import type { Batch, Dataset } from "./dataset.ts";
 import { type Files, fileOpener } from "./files.ts";
+import { withValidation } from "./hold-out.ts";
 import { idx } from "./idx.ts";
 import { imageFolder } from "./image-folder.ts";
 import { userModule } from "./module.ts";
@@ -29,6 +31,8 @@ export const datasetKinds: readonly DatasetKind[] = [
  * @throws PareError where there is nothing, no kind fits, the data is damaged or empty, or does not fit the model
  */
 export async function openDataset(path: string, files: Files, options: DatasetOptions): Promise<Dataset> {
+  const elsewhere = options.background ? await openInBackground(path, files, options) : undefined;
+  if (elsewhere) return elsewhere;
   const hash = (await files.stat(path)) ? -1 : path.lastIndexOf("#");
   const [place, split] = hash < 0 ? [path, undefined] : [path.slice(0, hash), path.slice(hash + 1)];
   const found = await lookAt(place.replace(/(?<=.)\/+$/, ""), files, options);
@@ -36,7 +40,9 @@ export async function openDataset(path: string, files: Files, options: DatasetOp
   for (const kind of datasetKinds) {
     if (await kind.detect(source)) {
       const dataset = await kind.open(source);
-      return watched(split === undefined ? dataset : onlySplit(dataset, split), options);
+      const chosen = split === undefined ? dataset : onlySplits(dataset, [split]);
+      const { holdOut } = options;
+      return watched(holdOut ? withValidation(chosen, chosen.splits[0]!, holdOut) : chosen, options);
     }
   }
   const known = datasetKinds.map(({ summary }) => summary).join("; ");
@@ -51,30 +57,37 @@ async function lookAt(path: string, files: Files, options: DatasetOptions): Prom
   return { path, kind: stat.kind, entries, files, open: fileOpener(files), options };
 }
 
-/** The dataset with one split alone. */
-function onlySplit(dataset: Dataset, split: string): Dataset {
-  if (!dataset.splits.includes(split)) {
+/** The dataset with some of its splits alone. */
+function onlySplits(dataset: Dataset, splits: readonly string[]): Dataset {
+  for (const split of splits) {
+    if (dataset.splits.includes(split)) continue;
     const known = dataset.splits.map((name) => `'${name}'`).join(", ");
     fail(dataset.name, `it has no split '${split}'`, `It has ${known}`);
   }
-  const check = (wanted: string | undefined): string =>
-    wanted === undefined || wanted === split
-      ? split
-      : fail(dataset.name, `its split '${wanted}' was not chosen`, `Only '${split}' was`);
+  const check = (wanted = splits[0]!): string =>
+    splits.includes(wanted)
+      ? wanted
+      : fail(dataset.name, `its split '${wanted}' was not chosen`, `Only '${splits.join("', '")}' was`);
+  const { holdOut } = dataset;
   return {
     ...dataset,
-    name: `${dataset.name}#${split}`,
-    splits: [split],
+    name: `${dataset.name}#${splits.join()}`,
+    splits,
     size: (wanted) => dataset.size(check(wanted)),
     batches: (options) => dataset.batches({ ...options, split: check(options.split) }),
+    ...(holdOut && {
+      holdOut: (split, share, seed) => onlySplits(holdOut(check(split), share, seed), [...splits, "val"]),
+    }),
   };
 }
 
 /** Refuses values that are not finite, and says once when the values look as if normalization was forgotten. */
 function watched(dataset: Dataset, options: DatasetOptions): Dataset {
   let first = true;
+  const { holdOut } = dataset;
   return {
     ...dataset,
+    ...(holdOut && { holdOut: (split, share, seed) => watched(holdOut(split, share, seed), options) }),
     async *batches(wanted) {
       for await (const batch of dataset.batches(wanted)) {
         const largest = largestMagnitude(batch, dataset.name);
@@ -107,8 +120,10 @@ function largestMagnitude(batch: Batch, who: string): number {
   return largest;
 }
 
+export { type AugmentOptions, augment, augmentOptions } from "./augment.ts";
 export * from "./dataset.ts";
 export * from "./files.ts";
+export { type BatchPlan, plannedBatches } from "./plan.ts";
 export * from "./preprocess.ts";
 export { datasetOf, evaluationSplit, type Samples } from "./samples.ts";
 export * from "./sidecar.ts";

@@ -2,6 +2,7 @@ import { fail } from "../errors.ts";
 import type { Value } from "../graph/graph.ts";
 import type { Dataset } from "./dataset.ts";
 import type { DataFile, FileEntry, Files } from "./files.ts";
+import type { HoldOut } from "./hold-out.ts";
 import { type ImagePlan, type Preprocess, planImages } from "./preprocess.ts";
 
 /** What opening a dataset needs to know of the model and of the user's wishes. */
@@ -19,6 +20,13 @@ export interface DatasetOptions {
   readonly window?: number;
   /** Turns text into token ids, for text files. */
   readonly tokenize?: (text: string) => readonly number[];
+  /** What to set apart of the first split as "val" where there is no such split. */
+  readonly holdOut?: HoldOut;
+  /**
+   * Read, decode and change batches in another thread, ahead of need, where there are threads. The thread lasts until
+   * {@link Dataset.close}, but does not keep the program from ending.
+   */
+  readonly background?: boolean;
   /** Takes each sentence on what was assumed or looks wrong. */
   readonly log?: (message: string) => void;
 }

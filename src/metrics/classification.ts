@@ -1,3 +1,4 @@
+import { ignoredLabel } from "../data/dataset.ts";
 import { type Judged, type Metric, type Row, ratioOf } from "./metric.ts";
 import { argmax, type ClassScores, classScores, inTop, negativeLogLikelihood } from "./scores.ts";
 
@@ -35,13 +36,18 @@ function bySample(scores: ClassScores, row: (places: number[]) => Row): Row[] {
   );
 }
 
+function counted({ labels }: ClassScores, places: readonly number[]): number[] {
+  return places.filter((place) => labels[place] !== ignoredLabel);
+}
+
 export const top1 = topK(1);
 export const top5 = topK(5);
 
-/** Rows [sum of the places' losses, places]. */
+/** Rows [sum of the counted places' losses, their number]. */
 function lossRows(judged: Judged, metric: string): Row[] {
-  const scores = classScores(judged, metric);
-  return bySample(scores, (places) => {
+  const scores = classScores(judged, metric, ignoredLabel);
+  return bySample(scores, (all) => {
+    const places = counted(scores, all);
     let sum = 0;
     for (const place of places)
       sum += negativeLogLikelihood(scores.at(place), scores.labels[place]!, judged.probabilities);
@@ -78,8 +84,9 @@ export const tokenAccuracy: Metric = {
   unit: "%",
   needs: "labels",
   rows(judged) {
-    const scores = classScores(judged, "token-accuracy");
-    return bySample(scores, (places) => {
+    const scores = classScores(judged, "token-accuracy", ignoredLabel);
+    return bySample(scores, (all) => {
+      const places = counted(scores, all);
       const right = places.filter((place) => argmax(scores.at(place), judged.probabilities) === scores.labels[place]);
       return [right.length, places.length];
     });

@@ -1,3 +1,5 @@
+import type { Thread } from "./thread.ts";
+
 /** An entry of a folder. */
 export interface FileEntry {
   readonly name: string;
@@ -28,6 +30,13 @@ export interface Files {
   decodeImage(bytes: Uint8Array, path: string): Promise<Picture>;
   /** Loads a JavaScript or TypeScript module and gives its default export. */
   importModule(path: string): Promise<unknown>;
+  /**
+   * Starts a thread that imports the module at an address and calls its export `serve(port, files)`, with files like
+   * these. Absent where there are no threads.
+   *
+   * @throws where the thread can't be started
+   */
+  thread?(module: string): Promise<Thread>;
 }
 
 /** How bytes are compressed: a file as a whole, or ("deflate", without a header) a part of an archive. */

@@ -8,6 +8,7 @@ import { fail, messageOf } from "../errors.ts";
  * @throws PareError where the folder can't be made
  */
 export async function folderStore(path: string): Promise<{
+  readonly name: string;
   read(name: string): Promise<Uint8Array | undefined>;
   write(name: string, bytes: Uint8Array): Promise<void>;
 }> {
@@ -15,6 +16,7 @@ export async function folderStore(path: string): Promise<{
     fail(path, `can't be made (${messageOf(error)})`, "Choose another folder", error),
   );
   return {
+    name: path,
     read: (name) =>
       readFile(join(path, name)).catch((error: NodeJS.ErrnoException) =>
         error.code === "ENOENT"
@@ -22,7 +24,8 @@ export async function folderStore(path: string): Promise<{
           : fail(join(path, name), `can't be read (${messageOf(error)})`, undefined, error),
       ),
     async write(name, bytes) {
-      const temporary = join(path, `.${name}.${process.pid}.tmp`);
+      // of a fixed name: what a kill leaves is overwritten, not kept beside the next
+      const temporary = join(path, `.${name}.tmp`);
       try {
         const file = await open(temporary, "w");
         try {
@@ -33,9 +36,16 @@ export async function folderStore(path: string): Promise<{
         }
         await rename(temporary, join(path, name));
       } catch (error) {
-        await rm(temporary, { force: true });
-        fail(join(path, name), `can't be written (${messageOf(error)})`, "Is the disk full?", error);
+        await rm(temporary, { force: true }).catch(() => {});
+        fail(join(path, name), `can't be written (${messageOf(error)})`, hintOf(error), error);
       }
     },
   };
+}
+
+function hintOf(error: unknown): string {
+  const full = ["ENOSPC", "EDQUOT", "EFBIG"].includes((error as NodeJS.ErrnoException).code ?? "");
+  return full
+    ? "The disk is full: the version before is kept, make room and start again"
+    : "The version before is kept";
 }

@@ -5,6 +5,7 @@ import { promisify } from "node:util";
 import { brotliDecompress, gunzip, inflateRaw, type ZlibOptions } from "node:zlib";
 import { fail, messageOf } from "../errors.ts";
 import type { Compression, FileEntry, Files, Picture } from "./files.ts";
+import { startThread } from "./node-thread.ts";
 
 /** Bytes unpacked at a time: the default of 16 KiB cuts a large array into hundreds of buffers. */
 const chunkSize = 2 ** 20;
@@ -54,6 +55,7 @@ export const nodeFiles: Files = {
   },
   decompress: (format, bytes) => inflate[format](bytes, { chunkSize }),
   decodeImage,
+  thread: startThread,
   async importModule(path) {
     try {
       const module = (await import(pathToFileURL(resolve(path)).href)) as { default?: unknown };

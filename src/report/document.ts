@@ -13,6 +13,7 @@ import {
 } from "./format.ts";
 import type { ComparisonReport, ModelReport, PlanReport, Report, ScoreDifference, VerdictReport } from "./report.ts";
 import { askedSentence, budgetSentence, comparisonSentence, speedChange, speedInterval } from "./sections/words.ts";
+import { trainingSections } from "./training.ts";
 
 /** Text and tables, to be rendered for a terminal or as markdown. */
 export interface Section {
@@ -36,9 +37,10 @@ export interface Column {
 
 /** A report in reading order: verdict, before and after, steps, plans, layers. */
 export function reportSections(report: Report): Section[] {
-  const { verdict, models, comparisons, ledger, plans } = report;
+  const { verdict, models, comparisons, ledger, plans, training } = report;
   const sections: Section[] = [];
   if (verdict) sections.push(verdictSection(report, verdict));
+  if (training) sections.push(...trainingSections(training));
   if (models.length > 0) sections.push(modelsSection(models));
   for (const comparison of comparisons) sections.push(...comparisonSections(comparison, models));
   if (ledger.length > 0) sections.push(...ledgerSections(ledger));

@@ -9,9 +9,13 @@ import { ledger, leftAlone } from "./sections/ledger.ts";
 import type { SectionMaker } from "./sections/parts.ts";
 import { plans } from "./sections/plans.ts";
 import { summary } from "./sections/summary.ts";
+import { curves, epochs, settings } from "./sections/training.ts";
 import { style } from "./style.ts";
 
 const sections: readonly SectionMaker[] = [
+  curves,
+  epochs,
+  settings,
   comparison,
   ledger,
   plans,

@@ -6,3 +6,4 @@ export { inspectionSections } from "./inspection.ts";
 export { renderMarkdown, reportMarkdown } from "./markdown.ts";
 export * from "./report.ts";
 export { renderTerminal, type TerminalOptions } from "./terminal.ts";
+export { type TrainingFacts, trainingReport } from "./training.ts";

@@ -1,4 +1,5 @@
 import type { LedgerEntry, Measurement, Score } from "../recipe/ledger.ts";
+import type { EpochRecord, StepsRecord } from "../training/progress.ts";
 
 /** Number of the report's layout; a reader refuses a number it does not know. */
 export const reportVersion = 1;
@@ -139,6 +140,26 @@ export interface VerdictReport {
   readonly findings: readonly string[];
 }
 
+/** A training run: what came of it, and how it went. */
+export interface TrainingReport {
+  /** The model file, or the architecture. */
+  readonly model: string;
+  readonly output: string;
+  readonly bytes: number;
+  /** What was minimised, in words. */
+  readonly loss: string;
+  /** Samples a step. */
+  readonly batch: number;
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** Over the steps, a few hundred points. */
+  readonly curve: readonly StepsRecord[];
+  readonly epochs: readonly EpochRecord[];
+  /** The epoch whose weights were kept. */
+  readonly best: { readonly epoch: number; readonly score?: number };
+  /** The score on the validation split; absent where there was none. */
+  readonly metric?: { readonly name: string; readonly better: Score["better"]; readonly unit?: string };
+}
+
 /** Everything a run found out: plain JSON, with a version. Renderings are made from it and from nothing else. */
 export interface Report {
   readonly version: typeof reportVersion;
@@ -169,4 +190,5 @@ export interface Report {
   readonly verdict?: VerdictReport;
   /** Layers whose weights moved most. */
   readonly weights: readonly WeightsReport[];
+  readonly training?: TrainingReport;
 }

@@ -6,6 +6,8 @@ import type { Tensor } from "../tensor/tensor.ts";
 
 /** Where checkpoints are kept. Writes are atomic: a reader sees the old bytes or the new ones. */
 export interface CheckpointStore {
+  /** Where it is, for messages. */
+  readonly name?: string;
   read(name: string): Promise<Uint8Array | undefined>;
   write(name: string, bytes: Uint8Array): Promise<void>;
 }

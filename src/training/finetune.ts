@@ -1,26 +1,50 @@
 import { z } from "zod";
-import type { Dataset } from "../data/dataset.ts";
+import { type Batch, type Dataset, ignoredLabel } from "../data/dataset.ts";
+import { withValidation } from "../data/hold-out.ts";
+import { hideTokens, type TokenMasking } from "../data/mask-tokens.ts";
 import { fail } from "../errors.ts";
 import { type Graph, isNode, type Node } from "../graph/graph.ts";
 import { selector } from "../graph/select.ts";
 import { defaultMetrics, type Metric } from "../metrics/index.ts";
 import type { Runtime } from "../platform/runtime.ts";
+import { random } from "../random.ts";
+import { dtypes } from "../tensor/dtype.ts";
 import type { CheckpointStore } from "./checkpoint.ts";
+import { type FinetuneDefaults, finetuneDefaults } from "./finetune-defaults.ts";
 import { objectiveFor, objectiveOptions } from "./objective.ts";
-import { type StepProgress, type TrainRecord, type TrainResult, train, trainOptions } from "./train.ts";
+import { groupOptions, weightSettings } from "./parameters.ts";
+import type { TrainRecord } from "./progress.ts";
+import { type StepProgress, type TrainResult, train, trainOptions } from "./train.ts";
+import { unfoldBatchNorm } from "./unfold-batch-norm.ts";
+
+const { optimizer, rate, decay, epochs, batch } = trainOptions.shape;
 
 /**
  * Options of {@link finetune}. Defaults suit a model that is trained already: a small rate that falls by half a cosine,
- * few epochs, little decay.
+ * few epochs, little decay; {@link finetuneDefaults} chooses what is left open.
  */
 export const finetuneOptions = z.object({
   ...trainOptions.shape,
   ...objectiveOptions.shape,
-  epochs: trainOptions.shape.epochs.unwrap().default(3),
-  batch: trainOptions.shape.batch.unwrap().default(64),
-  rate: trainOptions.shape.rate.unwrap().default(0.005),
-  decay: trainOptions.shape.decay.unwrap().default(1e-4),
-  freeze: z.array(z.string()).default([]).describe("nodes that do not learn: names, operators, globs or /patterns/"),
+  epochs: epochs.unwrap().default(3),
+  batch: batch.unwrap().default(64),
+  optimizer: optimizer
+    .unwrap()
+    .optional()
+    .describe("the update rule; sgd for convolutional networks and adamw for others if absent"),
+  rate: rate.unwrap().optional().describe("base learning rate; chosen by the optimizer and the model if absent"),
+  decay: decay.unwrap().optional(),
+  ...groupOptions.shape,
+  holdOut: z
+    .number()
+    .min(0)
+    .max(0.9)
+    .describe("share of the training samples that chooses the best epoch where there is no split for that; 0 is none")
+    .default(0.1),
+  unfoldBatchNorm: z
+    .boolean()
+    .default(false)
+    .describe("put batch normalization behind layers with a bias and none, first as the identity on the data"),
   batchNorm: z
     .enum(["auto", "batch", "frozen"])
     .default("auto")
@@ -39,9 +63,16 @@ export interface FinetuneContext {
   /** A model whose outputs are soft targets. */
   readonly teacher?: Graph;
   readonly trainSplit?: string;
-  /** Split to choose the best epoch by; "val" where there is one, else the last epoch is taken. */
+  /**
+   * A loss in place of the named ones: a graph of "labels" and of outputs and inputs of the model, by their names; its
+   * first output, or that one's mean, is the loss.
+   */
+  readonly loss?: Graph;
+  /** Split to choose the best epoch by; "val" where there is one or can be made, else the last epoch is taken. */
   readonly validationSplit?: string;
   readonly metric?: Metric;
+  /** The model has not learned anything yet: as it is, it is not worth keeping. */
+  readonly untrained?: boolean;
   readonly seed?: number;
   readonly store?: CheckpointStore;
   readonly run?: string;
@@ -56,8 +87,13 @@ export interface FinetuneContext {
 /** Batch statistics of fewer samples than this are too noisy to train by. */
 const smallestBatch = 16;
 
+/** Training samples that the statistics of batch normalization put back are measured on. */
+const unfoldSamples = 1024;
+
 /**
- * Trains a model further on data: loss, metric and form of the labels are found from both.
+ * Trains a model further on data: loss, metric and form of the labels are found from both, and what of the rate is not
+ * given from the model. The weights of the best epoch by the validation split are kept; the model as it was is one of the
+ * candidates, so that none is handed out that scores worse there.
  *
  * @throws PareError where data and model do not fit, or nothing can learn
  */
@@ -66,50 +102,104 @@ export async function finetune(
   given: FinetuneOptions,
   context: FinetuneContext,
 ): Promise<TrainResult & { readonly summary: string }> {
-  const options = finetuneOptions.parse(given);
-  const { runtime, data, teacher, seed = 0, log = () => {} } = context;
-  const split = context.trainSplit ?? data.splits[0]!;
-  const sample = await firstBatch(data, split, options.batch);
-  const objective = await objectiveFor(model, runtime, sample, options, {
+  const parsed = finetuneOptions.parse(given);
+  const { runtime, teacher, seed = 0, log = () => {}, signal = new AbortController().signal } = context;
+  const split = context.trainSplit ?? context.data.splits[0]!;
+  const data =
+    context.validationSplit === undefined
+      ? withValidation(context.data, split, { share: parsed.holdOut, seed })
+      : context.data;
+  const frozen = parsed.batchNorm === "frozen" || (parsed.batchNorm === "auto" && parsed.batch < smallestBatch);
+  const held = selector({ include: parsed.freeze, exclude: [] });
+  const mayLearn = (node: Node): boolean =>
+    (context.trains?.(node) ?? true) && !(parsed.freeze.length > 0 && held(node));
+  const start = parsed.unfoldBatchNorm ? await unfolded(model, data, split, context, mayLearn) : model;
+  const { optimizer, rate, decay } = { ...finetuneDefaults(start, !frozen, parsed), ...givenOf(parsed) };
+  const options = { ...parsed, optimizer, rate, decay };
+  const read = await firstBatch(data, split, options.batch);
+  const masking = maskingOf(read, options);
+  const sample = masking ? hideTokens(read, masking, random(seed)) : read;
+  const towards = masking ? { ...options, ignore: options.ignore ?? ignoredLabel } : options;
+  const objective = await objectiveFor(start, runtime, sample, towards, {
     ...(teacher && { teacher }),
+    ...(context.loss && { loss: context.loss }),
     softLabels: options.mixup > 0,
   });
   const validationSplit =
     context.validationSplit ?? (data.splits.includes("val") && split !== "val" ? "val" : undefined);
-  const metric = context.metric ?? defaultMetrics(model.outputs, sample.labels)[0];
+  // alignments have no metric yet
+  const found = options.loss === "ctc" ? undefined : defaultMetrics(model.outputs, sample.labels)[0];
+  const metric = context.metric ?? found;
   const judged = validationSplit !== undefined && metric !== undefined && metric.needs !== "reference";
-  const frozen = options.batchNorm === "frozen" || (options.batchNorm === "auto" && options.batch < smallestBatch);
-  if (model.nodes.some((node) => isNode(node, "BatchNormalization"))) {
+  if (start.nodes.some((node) => isNode(node, "BatchNormalization"))) {
     log(`batch normalization: ${frozen ? "frozen" : "statistics of the batch"}`);
   }
-  log(`loss: ${objective.summary}`);
-  const mayLearn = context.trains ?? (() => true);
-  const held = selector({ include: options.freeze, exclude: [] });
-  const isFrozen = (node: Node): boolean => options.freeze.length > 0 && held(node);
+  log(`loss: ${objective.summary}; optimizer: ${optimizer}, rate ${rate}, decay ${decay}`);
   const result = await train(objective.model, options, {
     runtime,
     data,
     trainSplit: split,
     ...(judged && { validationSplit, metric }),
+    judgeStart: !(context.untrained ?? false),
     objective: objective.objective,
     feeds: objective.feeds,
     extraInputs: objective.extraInputs,
     ...(objective.images && { images: objective.images }),
-    trains: (node) => objective.own(node) && mayLearn(node) && !isFrozen(node),
+    ...(masking && { tokens: { ...masking, vocabulary: options.vocabulary ?? objective.classes } }),
+    trains: (node) => objective.own(node) && mayLearn(node),
+    settings: weightSettings(start, options),
     batchStatistics: !frozen,
     seed,
     ...(context.store && { store: context.store }),
     ...(context.run !== undefined && { run: context.run }),
-    signal: context.signal ?? new AbortController().signal,
+    signal,
     log,
     ...(context.progress && { progress: context.progress }),
     ...(context.record && { record: context.record }),
-    result: model,
+    result: start,
   });
   return { ...result, summary: objective.summary };
 }
 
-async function firstBatch(data: Dataset, split: string, batch: number) {
+/** What was given of the options that have defaults by model. */
+function givenOf({ optimizer, rate, decay }: z.output<typeof finetuneOptions>): Partial<FinetuneDefaults> {
+  return {
+    ...(optimizer !== undefined && { optimizer }),
+    ...(rate !== undefined && { rate }),
+    ...(decay !== undefined && { decay }),
+  };
+}
+
+/** The model with batch normalization put back, by the first of the training samples. */
+async function unfolded(
+  model: Graph,
+  data: Dataset,
+  split: string,
+  { runtime, signal, seed = 0, log = () => {} }: FinetuneContext,
+  selected: (node: Node) => boolean,
+): Promise<Graph> {
+  const range = { split, batch: 32, limit: unfoldSamples, seed };
+  const stream = {
+    async *[Symbol.asyncIterator]() {
+      for await (const { inputs } of data.batches(range)) yield inputs;
+    },
+  };
+  const made = await unfoldBatchNorm(model, runtime, stream, { selected, ...(signal && { signal }) });
+  const count = (graph: Graph): number => graph.nodes.filter((node) => isNode(node, "BatchNormalization")).length;
+  log(`batch normalization put behind ${count(made) - count(model)} layers`);
+  return made;
+}
+
+/** How tokens are hidden, if that was asked for; which vocabulary they are of is not known yet. */
+function maskingOf(sample: Batch, options: z.output<typeof finetuneOptions>): TokenMasking | undefined {
+  const { maskToken, maskShare } = options;
+  if (maskToken === undefined) return undefined;
+  const input = Object.keys(sample.inputs).find((name) => /^u?int/.test(dtypes[sample.inputs[name]!.dtype].kind));
+  if (input === undefined) fail("train", "the model takes no token ids that could be hidden", "Leave out maskToken");
+  return { input, maskToken, maskShare, vocabulary: maskToken + 1 };
+}
+
+async function firstBatch(data: Dataset, split: string, batch: number): Promise<Batch> {
   for await (const first of data.batches({ batch, limit: batch, split })) return first;
   return fail(data.name, `its split '${split}' holds no samples to train on`);
 }

@@ -125,6 +125,18 @@ export const losses: Readonly<Record<LossName, Loss>> = {
   ctc,
 };
 
+/** Share of the samples that count whose class has the highest logit; of soft targets the largest share is the class. */
+export function accuracyOf(a: Arithmetic, parts: LossParts, ignore: number | undefined): string {
+  const { prediction, target, soft, classAxis } = parts;
+  const best = (x: string): string => a.op("ArgMax", [x], { axis: classAxis, keepdims: 0 });
+  const right = a.op(
+    "Cast",
+    [a.op("Equal", [best(prediction), soft ? best(target) : a.op("Cast", [target], { to: 7 })])],
+    { to: 1 },
+  );
+  return meanCounted(a, right, parts, ignore);
+}
+
 /**
  * Soft targets of a teacher: T² KL(softmax(teacher / T) ‖ softmax(student / T)), mean over samples (Hinton et al. 2015).
  *

@@ -1,13 +1,14 @@
 import { z } from "zod";
 import type { Batch } from "../data/dataset.ts";
+import { oneHot } from "../data/plan.ts";
 import { fail } from "../errors.ts";
 import type { Attribute, Graph, Node, Subgraph } from "../graph/graph.ts";
 import { convertOpset } from "../ops/convert.ts";
 import { observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { dtypes } from "../tensor/dtype.ts";
-import { float32, type Tensor, toNumbers } from "../tensor/tensor.ts";
-import { distillationLoss, type LossName, losses, lossOptions } from "./losses.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { accuracyOf, distillationLoss, type LossName, losses, lossOptions } from "./losses.ts";
 import { logitsOf, trainingOpset } from "./prepare.ts";
 import type { StepOptions } from "./step.ts";
 
@@ -35,8 +36,10 @@ export interface Objective {
   feeds(batch: Batch): Tensors;
   /** Feeds that the model itself does not take. */
   readonly extraInputs: readonly string[];
-  /** Which feed holds images, and which one labels to blend with them. */
-  readonly images?: { readonly input: string; readonly labels?: string };
+  /** Which input holds images; with `classes`, labels become distributions over these, so that they can be blended. */
+  readonly images?: { readonly input: string; readonly classes?: number };
+  /** Classes that the labels are out of, or the width of the model's output. */
+  readonly classes: number;
   /** Whether a node belongs to the model, not to the teacher. */
   readonly own: (node: Node) => boolean;
   /** The losses in words. */
@@ -44,14 +47,18 @@ export interface Objective {
 }
 
 const teacherPrefix = "teacher/";
+const lossPrefix = "loss_graph/";
 const targetName = "pare_target";
 
 /**
  * The objective that suits a model and its data: cross-entropy for class labels and tokens, mean squared error for
- * quantities, and a teacher's soft targets beside them or alone (Hinton et al. 2015).
+ * quantities, or a loss that is a graph of the user's; and a teacher's soft targets beside them or alone (Hinton et al.
+ * 2015).
  *
  * @param sample one batch, by whose labels to choose
- * @param softLabels labels as distributions, so that mixup can blend them
+ * @param more.softLabels labels as distributions, so that mixup can blend them
+ * @param more.loss a graph whose first output is the loss, or values whose mean is: its input "labels" takes the labels,
+ *   the others outputs or inputs of the model, by name; a single one of any other name the model's first float output
  * @throws PareError where there are neither labels nor a teacher, or they do not fit the model
  */
 export async function objectiveFor(
@@ -59,9 +66,9 @@ export async function objectiveFor(
   runtime: Runtime,
   sample: Batch,
   options: ObjectiveOptions,
-  more: { readonly teacher?: Graph; readonly softLabels?: boolean } = {},
+  more: { readonly teacher?: Graph; readonly loss?: Graph; readonly softLabels?: boolean } = {},
 ): Promise<Objective> {
-  const { teacher, softLabels = false } = more;
+  const { teacher, loss: lossGraph, softLabels = false } = more;
   const types = await observeTypes(student, runtime, sample.inputs);
   const output = student.outputs.find(({ name }) => {
     const dtype = types.get(name)?.dtype;
@@ -71,20 +78,30 @@ export async function objectiveFor(
   const logits = logitsOf(student, output);
   const shape = types.get(logits)!.shape;
   const labels = sample.labels;
-  if (!labels && !teacher) return fail("train", "the data has no labels", "Give labels, or a teacher model");
-  const target = labels && targetFor(labels, shape, options.loss, softLabels);
+  if (!labels && !teacher && !lossGraph)
+    return fail("train", "the data has no labels", "Give labels, or a teacher model");
   const converted = (graph: Graph): Graph => convertOpset(graph, trainingOpset);
-  const model = teacher ? withTeacher(converted(student), converted(teacher)) : student;
+  let model = student;
+  if (teacher) model = withTeacher(converted(model), converted(teacher));
+  if (lossGraph) model = withLoss(converted(model), converted(lossGraph), { output, labels });
+  const target = labels && !lossGraph ? targetFor(labels, shape, options.loss, softLabels) : undefined;
+  const takesLabels = target !== undefined || model.inputs.some(({ name }) => name === targetName);
   const teacherOutput = teacher && `${teacherPrefix}${teacher.outputs[0]!.name}`;
-  const share = options.teacherWeight ?? (target ? 0.9 : 1);
+  const share = teacher ? (options.teacherWeight ?? (target || lossGraph ? 0.9 : 1)) : 0;
   const imageInput = student.inputs.find(({ name }) => isImages(sample.inputs[name]))?.name;
   return {
     model,
     extraInputs: target ? [targetName] : [],
-    feeds: (batch) => ({ ...batch.inputs, ...(target && { [targetName]: target.feed(batch.labels!) }) }),
-    own: (node) => !node.name.startsWith(teacherPrefix),
-    summary: summaryOf(target?.loss, teacherOutput === undefined ? undefined : share, options.temperature),
-    ...(imageInput !== undefined && { images: { input: imageInput, ...(target?.soft && { labels: targetName }) } }),
+    feeds: ({ inputs, labels: given }) => ({
+      ...inputs,
+      ...(takesLabels && given && { [targetName]: target?.feed(given) ?? given }),
+    }),
+    classes: shape[target?.classAxis ?? shape.length - 1] ?? 1,
+    own: ({ name }) => !name.startsWith(teacherPrefix) && !name.startsWith(lossPrefix),
+    summary: summaryOf(lossGraph ? "a graph" : target?.loss, share, options.temperature),
+    ...(imageInput !== undefined && {
+      images: { input: imageInput, ...(softLabels && target && { classes: shape[target.classAxis]! }) },
+    }),
     objective: (a, network) => {
       const prediction = network.logits(output);
       const classAxis = target?.classAxis ?? (shape.length === 3 ? 2 : 1);
@@ -95,17 +112,20 @@ export async function objectiveFor(
         target: targetName,
         soft: target?.soft ?? false,
       };
-      const hard = target && share < 1 ? losses[target.loss](a, parts, options) : undefined;
-      if (teacherOutput === undefined) return { loss: hard ?? losses[target!.loss](a, parts, options) };
+      const report = target?.classes ? { accuracy: accuracyOf(a, parts, options.ignore) } : {};
+      let hard = target && share < 1 ? losses[target.loss](a, parts, options) : undefined;
+      if (lossGraph && share < 1)
+        hard = a.op("ReduceMean", [`${lossPrefix}${lossGraph.outputs[0]!.name}`], { keepdims: 0 });
+      if (teacherOutput === undefined || share === 0) return { loss: hard!, report };
       const soft = distillationLoss(a, prediction, network.logits(teacherOutput), classAxis, options.temperature);
-      if (!hard) return { loss: soft };
-      return { loss: a.add(a.mul(hard, a.scalar(1 - share)), a.mul(soft, a.scalar(share))) };
+      if (!hard) return { loss: soft, report };
+      return { loss: a.add(a.mul(hard, a.scalar(1 - share)), a.mul(soft, a.scalar(share))), report };
     },
   };
 }
 
-function summaryOf(loss: LossName | undefined, share: number | undefined, temperature: number): string {
-  if (share === undefined || share === 0) return loss!;
+function summaryOf(loss: string | undefined, share: number, temperature: number): string {
+  if (share === 0) return loss!;
   const soft = `the teacher's soft targets at temperature ${temperature}`;
   return loss === undefined || share === 1
     ? soft
@@ -118,6 +138,8 @@ function isImages(t: Tensor | undefined): boolean {
 
 interface Target {
   readonly loss: LossName;
+  /** Whether the labels are classes out of several. */
+  readonly classes: boolean;
   readonly classAxis: number;
   readonly soft: boolean;
   feed(labels: Tensor): Tensor;
@@ -135,7 +157,17 @@ function targetFor(
     const fitting = labels.size === shape.reduce((a, b) => a * b, 1);
     if (!fitting) misfit(labels, shape);
     const inner = shape.slice(1);
-    return { loss: wanted ?? "mse", classAxis: 1, soft: true, feed: (t) => ({ ...t, shape: [t.shape[0]!, ...inner] }) };
+    return {
+      loss: wanted ?? "mse",
+      classes,
+      classAxis: 1,
+      soft: true,
+      feed: (t) => ({ ...t, shape: [t.shape[0]!, ...inner] }),
+    };
+  }
+  if (wanted === "ctc") {
+    if (labels.shape.length !== 2 || shape.length !== 3) misfit(labels, shape);
+    return { loss: wanted, classes: false, classAxis: 2, soft: false, feed: (t) => t };
   }
   const loss = wanted ?? "cross-entropy";
   const classAxis = labels.shape.length === 2 && shape.length === 3 ? 2 : 1;
@@ -144,24 +176,21 @@ function targetFor(
   const count = shape[classAxis]!;
   if (softLabels || loss === "binary-cross-entropy") {
     if (shape.length !== 2) fail("train", "blended labels need one class a sample", "Turn mixup off");
-    return { loss, classAxis, soft: true, feed: (t) => oneHot(t, count) };
+    return {
+      loss,
+      classes: count > 1,
+      classAxis,
+      soft: true,
+      feed: (t) => (dtypes[t.dtype].kind === "float" ? t : oneHot(t, count)),
+    };
   }
   const inner = places.slice(1);
-  return { loss, classAxis, soft: false, feed: (t) => ({ ...t, shape: [t.shape[0]!, ...inner] }) };
+  return { loss, classes: count > 1, classAxis, soft: false, feed: (t) => ({ ...t, shape: [t.shape[0]!, ...inner] }) };
 }
 
 function misfit(labels: Tensor, shape: readonly number[]): never {
   const what = `labels of shape [${labels.shape.join(", ")}] for outputs of shape [${shape.join(", ")}]`;
   return fail("train", what, "Check that data and model belong together");
-}
-
-function oneHot(labels: Tensor, classes: number): Tensor {
-  const out = new Float32Array(labels.size * classes);
-  for (const [i, label] of toNumbers(labels).entries()) {
-    if (!(label >= 0 && label < classes)) fail("train", `label ${label} for ${classes} classes`);
-    out[i * classes + label] = 1;
-  }
-  return float32([labels.size, classes], out);
 }
 
 /**
@@ -170,36 +199,67 @@ function oneHot(labels: Tensor, classes: number): Tensor {
  * @throws PareError where the teacher takes inputs the student does not have
  */
 function withTeacher(student: Graph, teacher: Graph): Graph {
-  const shared = new Map<string, string>();
   const free = teacher.inputs.filter(({ name }) => !teacher.weights.has(name));
-  for (const [i, { name }] of free.entries()) {
+  const shared = free.map(({ name }, i): [string, string] => {
     const same =
       student.inputs.find((input) => input.name === name) ?? (free.length === 1 ? student.inputs[0] : undefined);
     if (!same) fail("teacher", `takes the input '${name}', which the student does not have (input ${i})`);
-    shared.set(name, same!.name);
+    return [name, same!.name];
+  });
+  return withGuest(student, teacher, teacherPrefix, new Map(shared));
+}
+
+/**
+ * A model with the graph of its loss behind it.
+ *
+ * @throws PareError where the loss takes what neither the model nor the data has
+ */
+function withLoss(
+  model: Graph,
+  loss: Graph,
+  { output, labels }: { readonly output: string; readonly labels: Tensor | undefined },
+): Graph {
+  const free = loss.inputs.filter(({ name }) => !loss.weights.has(name));
+  const known = new Set([...model.outputs, ...model.inputs].map(({ name }) => name));
+  const others = free.filter(({ name }) => name !== "labels" && !known.has(name));
+  if (others.length > 1) {
+    const names = others.map(({ name }) => `'${name}'`).join(", ");
+    fail("loss", `its graph takes ${names}, which the model does not have`, "Name them as the model's outputs");
   }
-  const rename = (name: string): string => (name === "" ? "" : (shared.get(name) ?? `${teacherPrefix}${name}`));
+  const wantsLabels = free.some(({ name }) => name === "labels") && !known.has("labels");
+  if (wantsLabels && !labels) fail("loss", "its graph takes labels, and the data has none");
+  const shared = new Map(free.map(({ name }) => [name, known.has(name) ? name : output]));
+  if (wantsLabels) shared.set("labels", targetName);
+  const joined = withGuest(model, loss, lossPrefix, shared);
+  return wantsLabels ? { ...joined, inputs: [...joined.inputs, { name: targetName }] } : joined;
+}
+
+/** A graph with another's nodes behind its own: the guest's names are prefixed, but for values that both share. */
+function withGuest(graph: Graph, guest: Graph, prefix: string, shared: ReadonlyMap<string, string>): Graph {
+  const rename = (name: string): string => (name === "" ? "" : (shared.get(name) ?? `${prefix}${name}`));
   return {
-    ...student,
-    nodes: [...renamed(teacher, rename).nodes, ...student.nodes],
-    weights: new Map([...student.weights, ...[...teacher.weights].map(([name, w]) => [rename(name), w] as const)]),
-    sparse: new Map([...student.sparse, ...[...teacher.sparse].map(([name, s]) => [rename(name), s] as const)]),
-    outputs: [...student.outputs, ...teacher.outputs.map((value) => ({ ...value, name: rename(value.name) }))],
-    opsets: { ...teacher.opsets, ...student.opsets },
-    functions: [...student.functions, ...teacher.functions],
+    ...graph,
+    nodes: [...graph.nodes, ...renamed(guest, prefix, rename).nodes],
+    weights: new Map([...graph.weights, ...[...guest.weights].map(([name, w]) => [rename(name), w] as const)]),
+    sparse: new Map([...graph.sparse, ...[...guest.sparse].map(([name, s]) => [rename(name), s] as const)]),
+    outputs: [...graph.outputs, ...guest.outputs.map((value) => ({ ...value, name: rename(value.name) }))],
+    opsets: { ...guest.opsets, ...graph.opsets },
+    functions: [...graph.functions, ...guest.functions],
   };
 }
 
-function renamed(graph: Subgraph, rename: (name: string) => string): Subgraph {
+function renamed(graph: Subgraph, prefix: string, rename: (name: string) => string): Subgraph {
   const attribute = (value: Attribute): Attribute => {
-    if (value.type === "graph") return { type: "graph", value: renamed(value.value, rename) };
-    return value.type === "graphs" ? { type: "graphs", value: value.value.map((g) => renamed(g, rename)) } : value;
+    if (value.type === "graph") return { type: "graph", value: renamed(value.value, prefix, rename) };
+    return value.type === "graphs"
+      ? { type: "graphs", value: value.value.map((g) => renamed(g, prefix, rename)) }
+      : value;
   };
   return {
     ...graph,
     nodes: graph.nodes.map((node) => ({
       ...node,
-      name: `${teacherPrefix}${node.name}`,
+      name: `${prefix}${node.name}`,
       inputs: node.inputs.map(rename),
       outputs: node.outputs.map(rename),
       attributes: Object.fromEntries(Object.entries(node.attributes).map(([key, value]) => [key, attribute(value)])),

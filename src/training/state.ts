@@ -8,7 +8,8 @@ import type { TrainingStep } from "./step.ts";
 /** The state of a run in two sets of tensors: each step reads one and writes the other, so nothing is allocated. */
 export class StateBuffers {
   readonly #step: TrainingStep;
-  readonly #loss = float32([], [0]);
+  /** The loss and the values to report, by output. */
+  readonly #told: Readonly<Record<string, Tensor>>;
   #now: Record<string, Tensor>;
   #next: Record<string, Tensor>;
   /** Weights of the best epoch so far. */
@@ -18,15 +19,24 @@ export class StateBuffers {
     this.#step = step;
     const copies = (): Record<string, Tensor> =>
       Object.fromEntries([...step.state].map(([name, t]) => [name, tensor(t.dtype, t.shape, t.bytes().slice())]));
+    this.#told = Object.fromEntries(
+      [step.loss, ...Object.values(step.report)].map((output) => [output, float32([], [0])]),
+    );
     this.#now = copies();
     this.#next = copies();
   }
 
-  async run(session: Session, feeds: Tensors): Promise<number> {
+  /** Runs one step; gives the loss and the values to report, by their names there. */
+  async run(session: Session, feeds: Tensors): Promise<{ loss: number; report: Readonly<Record<string, number>> }> {
     const targets = Object.fromEntries([...this.#step.next].map(([name, output]) => [output, this.#next[name]!]));
-    await session.run({ ...feeds, ...this.#now }, { [this.#step.loss]: this.#loss, ...targets });
+    await session.run({ ...feeds, ...this.#now }, { ...this.#told, ...targets });
     [this.#now, this.#next] = [this.#next, this.#now];
-    return toFloat32(this.#loss)[0]!;
+    const told = (output: string): number => toFloat32(this.#told[output]!)[0]!;
+    const { loss, report } = this.#step;
+    return {
+      loss: told(loss),
+      report: Object.fromEntries(Object.entries(report).map(([name, output]) => [name, told(output)])),
+    };
   }
 
   /** The state as it is now; valid until the next step. */

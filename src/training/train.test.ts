@@ -113,9 +113,12 @@ function memoryStore(): CheckpointStore & { readonly files: Map<string, Uint8Arr
 }
 
 test("learns, records every epoch, and keeps the best", async () => {
-  const seen: TrainRecord[] = [];
-  const result = await train(network(), options, context({ record: (entry) => seen.push(entry) }));
+  const log: TrainRecord[] = [];
+  const result = await train(network(), options, context({ record: (entry) => log.push(entry) }));
+  const seen = log.filter((entry) => entry.kind === "epoch");
   expect(result.records).toEqual(seen);
+  expect(result.curve).toEqual(log.filter((entry) => entry.kind === "steps"));
+  expect(result.curve).toHaveLength(25 * 8);
   expect(seen.length).toBe(25);
   expect(seen.at(-1)!.loss).toBeLessThan(seen[0]!.loss / 3);
   expect(result.best.score).toBeGreaterThan(0.95);

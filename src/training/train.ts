@@ -1,23 +1,36 @@
 import { z } from "zod";
+import { augmentOptions } from "../data/augment.ts";
 import type { Batch, Dataset } from "../data/dataset.ts";
+import { hideTokens, maskTokenOptions, type TokenMasking } from "../data/mask-tokens.ts";
+import { type BatchPlan, plannedBatches } from "../data/plan.ts";
 import { fail } from "../errors.ts";
 import type { Graph, Node } from "../graph/graph.ts";
 import type { Metric, Row } from "../metrics/index.ts";
-import { observeValues } from "../platform/observe.ts";
-import type { Runtime, Tensors } from "../platform/runtime.ts";
+import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
 import { random } from "../random.ts";
-import { float32, type Tensor, toFloat32 } from "../tensor/tensor.ts";
-import { augment, augmentOptions } from "./augment.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { type CheckpointStore, decodeCheckpoint, encodeCheckpoint } from "./checkpoint.ts";
+import { lossNotFinite } from "./not-finite.ts";
 import { optimizerOptions } from "./optimizers.ts";
-import { makeSchedule, scheduleOptions } from "./schedules.ts";
+import {
+  addStep,
+  type EpochRecord,
+  meansOf,
+  noSums,
+  type Progress,
+  type StepsRecord,
+  startOfRun,
+  stepRecords,
+  type TrainRecord,
+} from "./progress.ts";
+import { makeSchedule, type Schedule, scheduleOptions } from "./schedules.ts";
 import { StateBuffers, withWeights } from "./state.ts";
 import { type StepOptions, type TrainingStep, trainingStep } from "./step.ts";
 
 /** Options of the loop itself. */
 export const loopOptions = z.object({
-  epochs: z.number().positive().default(10).describe("passes over the training data; fractions are allowed"),
-  batch: z.number().int().positive().default(128).describe("samples a step"),
+  epochs: z.number().positive().describe("passes over the training data; fractions are allowed").default(10),
+  batch: z.number().int().positive().describe("samples a step").default(128),
   clipNorm: z.number().positive().optional().describe("largest norm of all gradients together"),
   accumulate: z.number().int().positive().default(1).describe("batches summed up for one update"),
   average: z
@@ -36,6 +49,7 @@ export const trainOptions = z.object({
   ...optimizerOptions.shape,
   ...scheduleOptions.shape,
   ...augmentOptions.shape,
+  ...maskTokenOptions.shape,
 });
 
 /** Options of training, defaults filled in. */
@@ -56,9 +70,15 @@ export interface TrainContext {
   readonly feeds: (batch: Batch) => Tensors | Promise<Tensors>;
   /** Names of the feeds that are not inputs of the model. */
   readonly extraInputs: readonly string[];
-  /** Name of the feed that holds images to augment, and of the one with soft labels that mixup blends. */
-  readonly images?: { readonly input: string; readonly labels?: string };
+  /** The input that holds images to augment; with `classes`, labels become distributions that mixup can blend. */
+  readonly images?: { readonly input: string; readonly classes?: number };
+  /** The input that holds tokens to hide, and how. */
+  readonly tokens?: TokenMasking;
   readonly trains?: (node: Node) => boolean;
+  /** Weights that learn otherwise than the rest, by name. */
+  readonly settings?: StepOptions["settings"];
+  /** The model as it is counts as the best so far, where there is a validation split. */
+  readonly judgeStart?: boolean;
   readonly batchStatistics?: boolean;
   readonly seed: number;
   readonly store?: CheckpointStore;
@@ -74,6 +94,8 @@ export interface TrainContext {
   record?(entry: TrainRecord): void;
 }
 
+export type { EpochRecord, StepsRecord, TrainRecord } from "./progress.ts";
+
 /** Where a run is. */
 export interface StepProgress {
   readonly step: number;
@@ -81,33 +103,19 @@ export interface StepProgress {
   readonly epoch: number;
   /** Mean of the loss since the epoch began. */
   readonly loss: number;
+  /** Share of right classes since the epoch began, where there are classes. */
+  readonly accuracy?: number;
   readonly samplesPerSecond: number;
-}
-
-/** One epoch, as written to the metrics log. */
-export interface TrainRecord {
-  readonly epoch: number;
-  readonly step: number;
-  readonly loss: number;
-  readonly rate: number;
-  /** Score on the validation split. */
-  readonly score?: number;
-  readonly seconds: number;
 }
 
 /** What came of a run. */
 export interface TrainResult {
   /** The model with the weights of the best epoch by the validation score, or of the last one. */
   readonly model: Graph;
-  readonly records: readonly TrainRecord[];
+  readonly records: readonly EpochRecord[];
+  /** Loss, accuracy and rate over the steps. */
+  readonly curve: readonly StepsRecord[];
   readonly best: { readonly epoch: number; readonly score?: number };
-}
-
-interface Progress {
-  readonly records: TrainRecord[];
-  best: { epoch: number; score?: number };
-  lossSum: number;
-  lossCount: number;
 }
 
 /** Milliseconds between checkpoints inside an epoch. */
@@ -118,87 +126,204 @@ const bestName = "best.onnx";
 
 /**
  * Trains a model: batches shuffled anew each epoch by the seed, augmented, one step each, validation after every epoch,
- * checkpoints after every epoch and on abort. A run that is killed and started again continues where its last
- * checkpoint was, to bit-identical weights.
+ * checkpoints every minute, after every epoch and on abort. A run that is killed and started again continues where its
+ * last checkpoint was, to bit-identical weights. Batches are made ahead where the dataset has a thread for that.
  *
  * @throws PareError where the data has fewer samples than one batch, or the loss is not a number (naming the step)
  */
 export async function train(model: Graph, options: TrainOptions, context: TrainContext): Promise<TrainResult> {
-  const { runtime, data, seed, signal, store, run = "" } = context;
+  const { runtime, data } = context;
   const available = data.size(context.trainSplit) ?? (await countSamples(data, context.trainSplit));
   const samples = Math.min(available, options.samples ?? available);
   const perEpoch = Math.floor(samples / options.batch);
   if (perEpoch === 0)
     fail(data.name, `has ${samples} samples to train on, a batch takes ${options.batch}`, "Make the batch smaller");
   const steps = Math.max(1, Math.round(perEpoch * options.epochs));
-  const first = await firstFeeds(context, options);
+  const first = await firstFeeds(planOf(options, context, perEpoch, { from: 0, until: 1 }), context);
   const step = await trainingStep(model, runtime, first, stepOptions(options, context));
-  const schedule = makeSchedule(options, steps);
   const session = await runtime.open(step.graph);
-  const buffers = new StateBuffers(step);
-  const progress: Progress = { records: [], best: { epoch: 0 }, lossSum: 0, lossCount: 0 };
   try {
-    let saved = performance.now();
-    let done = await resume(store, run, buffers, progress, steps);
-    while (done < steps) {
-      const epoch = Math.floor(done / perEpoch);
-      const started = performance.now();
-      let inEpoch = 0;
-      const until = Math.min(steps, (epoch + 1) * perEpoch);
-      const skip = (done - epoch * perEpoch) * options.batch;
-      const order = random(seed)
-        .fork(`epoch ${epoch}`)
-        .int(2 ** 31);
-      const stream = data.batches({
-        batch: options.batch,
-        seed: order,
-        skip,
-        limit: (until - done) * options.batch,
-        ...(context.trainSplit !== undefined && { split: context.trainSplit }),
-      });
-      for await (const batch of stream) {
-        if (batch.size < options.batch || done >= until) break;
-        if (signal.aborted || performance.now() - saved > saveEvery) {
-          await saveLast(store, run, done, buffers, progress);
-          saved = performance.now();
-          signal.throwIfAborted();
-        }
-        const rate = options.rate * schedule(done);
-        const feeds = await prepared(batch, done, step, options, context);
-        const loss = await buffers.run(session, { ...feeds, ...step.hyper(done, rate) });
-        if (!Number.isFinite(loss)) return await notANumber(step, runtime, feeds, buffers, done, loss);
-        progress.lossSum += loss;
-        progress.lossCount++;
-        done++;
-        inEpoch++;
-        context.progress?.({
-          step: done,
-          steps,
-          epoch: epoch + 1,
-          loss: progress.lossSum / progress.lossCount,
-          samplesPerSecond: (inEpoch * options.batch * 1000) / (performance.now() - started),
-        });
-      }
-      await endEpoch({
-        model,
-        buffers,
-        progress,
-        context,
-        epoch,
-        done,
-        started,
-        rate: options.rate * schedule(done - 1),
-      });
-      await saveLast(store, run, done, buffers, progress);
-      if (options.patience !== undefined && epoch + 1 - progress.best.epoch >= options.patience) {
-        context.log(`no better score for ${options.patience} epochs: stopped after epoch ${epoch + 1}`);
-        break;
-      }
-    }
-    const best = buffers.best ?? buffers.weights();
-    return { model: withWeights(context.result ?? model, best), records: progress.records, best: progress.best };
+    const run = new Run(model, options, context, { step, steps, perEpoch, session });
+    await run.finish();
+    return run.result();
   } finally {
     await session.release();
+  }
+}
+
+/** A run on its way. */
+class Run {
+  readonly #model: Graph;
+  readonly #options: TrainOptions;
+  readonly #context: TrainContext;
+  readonly #parts: { step: TrainingStep; steps: number; perEpoch: number; session: Session };
+  readonly #schedule: Schedule;
+  readonly #buffers: StateBuffers;
+  #progress = startOfRun();
+  #done = 0;
+  #saved = performance.now();
+
+  constructor(
+    model: Graph,
+    options: TrainOptions,
+    context: TrainContext,
+    parts: { step: TrainingStep; steps: number; perEpoch: number; session: Session },
+  ) {
+    this.#model = model;
+    this.#options = options;
+    this.#context = context;
+    this.#parts = parts;
+    this.#schedule = makeSchedule(options, parts.steps);
+    this.#buffers = new StateBuffers(parts.step);
+  }
+
+  result(): TrainResult {
+    const { epochs, curve, best } = this.#progress;
+    return { model: this.#withWeights(this.#buffers.best ?? this.#buffers.weights()), records: epochs, curve, best };
+  }
+
+  /** Runs what is left of the steps. */
+  async finish(): Promise<void> {
+    await this.#resume();
+    await this.#judgeStart();
+    const { signal } = this.#context;
+    try {
+      await this.#endEpoch();
+      if (!this.#outOfPatience()) await this.#runSteps();
+    } catch (error) {
+      if (signal.aborted) await this.#save();
+      throw error;
+    }
+  }
+
+  async #runSteps(): Promise<void> {
+    const { steps, perEpoch, step } = this.#parts;
+    const { data, signal } = this.#context;
+    if (this.#done >= steps) return;
+    const masks = [...step.masks].map(([name, mask]) => ({ name, ...mask }));
+    const plan = planOf(this.#options, this.#context, perEpoch, { from: this.#done, until: steps, masks });
+    let before = performance.now();
+    for await (const batch of batchesOf(data, plan)) {
+      signal.throwIfAborted();
+      await this.#step(batch, before);
+      const ended = await this.#endEpoch();
+      if (ended || performance.now() - this.#saved > saveEvery) await this.#save();
+      if (ended && this.#outOfPatience()) return;
+      before = performance.now();
+    }
+  }
+
+  async #step(batch: Batch, before: number): Promise<void> {
+    const { step, steps, perEpoch, session } = this.#parts;
+    const { runtime, feeds: feedsOf } = this.#context;
+    const at = this.#done;
+    const rate = this.#options.rate * this.#schedule(at);
+    const feeds = { ...(await feedsOf(batch)), ...step.hyper(at, rate) };
+    const { loss, report } = await this.#buffers.run(session, feeds);
+    if (!Number.isFinite(loss)) {
+      await lossNotFinite(step.graph, runtime, { ...feeds, ...this.#buffers.before() }, at, loss);
+    }
+    const seconds = (performance.now() - before) / 1000;
+    const progress = this.#progress;
+    for (const sums of [progress.epoch, progress.window]) addStep(sums, { loss, ...report }, seconds);
+    this.#done++;
+    const where = { step: this.#done, epoch: Math.floor(at / perEpoch) + 1 };
+    if (progress.window.steps >= steps / stepRecords) {
+      const means = meansOf(progress.window, this.#options.batch);
+      progress.window = noSums();
+      const record: StepsRecord = { kind: "steps", ...where, ...means, rate };
+      progress.curve.push(record);
+      this.#context.record?.(record);
+    }
+    this.#context.progress?.({ ...where, steps, ...meansOf(progress.epoch, this.#options.batch) });
+  }
+
+  /** At the end of an epoch: validates, keeps the best weights and writes the record; gives whether it was one. */
+  async #endEpoch(): Promise<boolean> {
+    const { steps, perEpoch } = this.#parts;
+    const progress = this.#progress;
+    if (progress.epoch.steps === 0 || (this.#done % perEpoch !== 0 && this.#done < steps)) return false;
+    const { metric, validationSplit } = this.#context;
+    const started = performance.now();
+    const epoch = Math.ceil(this.#done / perEpoch);
+    const weights = this.#buffers.weights();
+    const judged = metric && validationSplit !== undefined;
+    const score = judged ? await scoreOf(this.#withWeights(weights), this.#context) : undefined;
+    await this.#keepBest(epoch, score, weights);
+    const record: EpochRecord = {
+      kind: "epoch",
+      step: this.#done,
+      epoch,
+      ...meansOf(progress.epoch, this.#options.batch),
+      rate: this.#options.rate * this.#schedule(this.#done - 1),
+      ...(judged && score !== undefined && { score, metric: metric.name }),
+      seconds: progress.epoch.seconds + (performance.now() - started) / 1000,
+    };
+    progress.epochs.push(record);
+    progress.epoch = noSums();
+    this.#context.record?.(record);
+    return true;
+  }
+
+  #outOfPatience(): boolean {
+    const { patience } = this.#options;
+    const { epochs, best, epoch } = this.#progress;
+    const last = epochs.at(-1)?.epoch ?? 0;
+    if (patience === undefined || epoch.steps > 0 || last - best.epoch < patience) return false;
+    this.#context.log(`no better score for ${patience} epochs: stopped after epoch ${last}`);
+    return true;
+  }
+
+  /** Keeps the weights where their score is the best so far, or where there is none. */
+  async #keepBest(epoch: number, score: number | undefined, weights: ReadonlyMap<string, Tensor>): Promise<void> {
+    const { metric, store, run = "" } = this.#context;
+    const { best } = this.#progress;
+    const better =
+      score === undefined ||
+      best.score === undefined ||
+      (metric!.better === "higher" ? score > best.score : score < best.score);
+    if (!better) return;
+    this.#progress.best = { epoch, ...(score !== undefined && { score }) };
+    if (score === undefined) return;
+    await store?.write(bestName, encodeCheckpoint({ run, step: this.#done, state: weights, progress: {} }));
+    this.#buffers.best = weights;
+  }
+
+  async #judgeStart(): Promise<void> {
+    const { judgeStart, metric, validationSplit, log } = this.#context;
+    if (!judgeStart || !metric || validationSplit === undefined || this.#done > 0) return;
+    const weights = this.#buffers.weights();
+    const score = await scoreOf(this.#withWeights(weights), this.#context);
+    log(`${metric.name} before: ${score.toPrecision(4)}`);
+    await this.#keepBest(0, score, weights);
+  }
+
+  async #resume(): Promise<void> {
+    const { store, run = "" } = this.#context;
+    const bytes = await store?.read(lastName);
+    if (!bytes) return;
+    const last = decodeCheckpoint(bytes, lastName);
+    if (last.run !== run) {
+      const who = store?.name === undefined ? lastName : `${store.name}/${lastName}`;
+      fail(who, "is the checkpoint of another run", "Choose another folder, or remove it to start anew");
+    }
+    this.#buffers.restore(last.state);
+    this.#progress = last.progress as Progress;
+    this.#done = last.step;
+    const best = this.#progress.best.score === undefined ? undefined : await store?.read(bestName);
+    if (best) this.#buffers.best = decodeCheckpoint(best, bestName).state;
+    if (last.step < this.#parts.steps) this.#context.log(`continuing after step ${last.step}`);
+  }
+
+  async #save(): Promise<void> {
+    const { store, run = "" } = this.#context;
+    const [state, progress] = [this.#buffers.state(), this.#progress];
+    await store?.write(lastName, encodeCheckpoint({ run, step: this.#done, state, progress }));
+    this.#saved = performance.now();
+  }
+
+  #withWeights(weights: ReadonlyMap<string, Tensor>): Graph {
+    return withWeights(this.#context.result ?? this.#model, weights);
   }
 }
 
@@ -214,6 +339,7 @@ function stepOptions(options: TrainOptions, context: TrainContext): StepOptions 
     optimizer: options,
     extraInputs: context.extraInputs.map((name) => ({ name })),
     ...(context.trains && { trains: context.trains }),
+    ...(context.settings && { settings: context.settings }),
     ...(context.batchStatistics !== undefined && { batchStatistics: context.batchStatistics }),
     ...(options.clipNorm !== undefined && { clipNorm: options.clipNorm }),
     ...(options.average !== undefined && { average: options.average }),
@@ -221,98 +347,46 @@ function stepOptions(options: TrainOptions, context: TrainContext): StepOptions 
   };
 }
 
-async function firstFeeds(context: TrainContext, { batch }: TrainOptions): Promise<Tensors> {
-  const split = context.trainSplit === undefined ? {} : { split: context.trainSplit };
-  for await (const first of context.data.batches({ batch, limit: batch, ...split })) return context.feeds(first);
-  return fail(context.data.name, "holds no samples to train on");
-}
-
-/** Feeds of one step, everything random in them drawn from the seed and the step alone. */
-async function prepared(
-  batch: Batch,
-  at: number,
-  step: TrainingStep,
+function planOf(
   options: TrainOptions,
-  context: TrainContext,
-): Promise<Tensors> {
-  const feeds: Record<string, Tensor> = { ...(await context.feeds(batch)) };
-  const r = random(context.seed).fork(`step ${at}`);
-  const { images } = context;
-  if (images) {
-    const labels = images.labels === undefined ? undefined : feeds[images.labels];
-    const changed = augment({ images: feeds[images.input]!, ...(labels && { labels }) }, options, r);
-    feeds[images.input] = changed.images;
-    if (images.labels !== undefined && changed.labels) feeds[images.labels] = changed.labels;
-  }
-  for (const [name, { shape, keep }] of step.masks) {
-    const size = shape.reduce((a, b) => a * b, 1);
-    feeds[name] = float32(
-      shape,
-      Float32Array.from({ length: size }, () => (r.next() < keep ? 1 / keep : 0)),
-    );
-  }
-  return feeds;
-}
-
-interface EpochEnd {
-  readonly model: Graph;
-  readonly buffers: StateBuffers;
-  readonly progress: Progress;
-  readonly context: TrainContext;
-  readonly epoch: number;
-  readonly done: number;
-  readonly started: number;
-  readonly rate: number;
-}
-
-async function endEpoch({ model, buffers, progress, context, epoch, done, started, rate }: EpochEnd): Promise<void> {
-  const { metric, validationSplit } = context;
-  const weights = buffers.weights();
-  const score =
-    metric && validationSplit !== undefined
-      ? await scoreOf(withWeights(context.result ?? model, weights), context)
-      : undefined;
-  const { best } = progress;
-  const better =
-    score === undefined ||
-    best.score === undefined ||
-    (metric!.better === "higher" ? score > best.score : score < best.score);
-  if (better) {
-    progress.best = { epoch: epoch + 1, ...(score !== undefined && { score }) };
-    buffers.best = score === undefined ? undefined : weights;
-    if (score !== undefined)
-      await context.store?.write(
-        bestName,
-        encodeCheckpoint({ run: context.run ?? "", step: done, state: weights, progress: {} }),
-      );
-  }
-  const entry: TrainRecord = {
-    epoch: epoch + 1,
-    step: done,
-    loss: progress.lossSum / Math.max(1, progress.lossCount),
-    rate,
-    ...(score !== undefined && { score }),
-    seconds: (performance.now() - started) / 1000,
+  { trainSplit, images, tokens, seed }: TrainContext,
+  perEpoch: number,
+  range: Pick<BatchPlan, "from" | "until"> & Partial<Pick<BatchPlan, "masks">>,
+): BatchPlan {
+  return {
+    ...(trainSplit !== undefined && { split: trainSplit }),
+    batch: options.batch,
+    perEpoch,
+    seed,
+    ...(images && { images: { ...images, options: augmentOptions.parse(options) } }),
+    ...(tokens && { tokens }),
+    masks: [],
+    ...range,
   };
-  progress.records.push(entry);
-  progress.lossSum = 0;
-  progress.lossCount = 0;
-  context.record?.(entry);
 }
+
+function batchesOf(data: Dataset, plan: BatchPlan): AsyncIterable<Batch> {
+  return data.planned?.(plan) ?? plannedBatches(data, plan);
+}
+
+async function firstFeeds(plan: BatchPlan, { data, feeds }: TrainContext): Promise<Tensors> {
+  for await (const first of batchesOf(data, plan)) return feeds(first);
+  return fail(data.name, "holds no samples to train on");
+}
+
+/** Samples a batch while validating. */
+const validationBatch = 128;
 
 /** The metric over the validation split. */
-async function scoreOf(
-  model: Graph,
-  { runtime, data, metric, validationSplit, signal }: TrainContext,
-): Promise<number> {
+async function scoreOf(model: Graph, context: TrainContext): Promise<number> {
+  const { runtime, data, metric, validationSplit, tokens, signal } = context;
   const session = await runtime.open(model);
   const rows: Row[] = [];
+  const split = validationSplit === undefined ? {} : { split: validationSplit };
   try {
-    for await (const batch of data.batches({
-      batch: 128,
-      ...(validationSplit !== undefined && { split: validationSplit }),
-    })) {
+    for await (const read of data.batches({ batch: validationBatch, ...split })) {
       signal.throwIfAborted();
+      const batch = tokens ? hideTokens(read, tokens, random(0).fork(`${rows.length}`)) : read;
       const outputs = await session.run(batch.inputs);
       const judged = {
         outputs,
@@ -326,61 +400,4 @@ async function scoreOf(
     await session.release();
   }
   return metric!.value(rows);
-}
-
-async function resume(
-  store: CheckpointStore | undefined,
-  run: string,
-  buffers: StateBuffers,
-  progress: Progress,
-  steps: number,
-): Promise<number> {
-  const bytes = await store?.read(lastName);
-  if (!bytes) return 0;
-  const last = decodeCheckpoint(bytes, lastName);
-  if (last.run !== run)
-    fail(lastName, "is the checkpoint of another run", "Choose another folder, or remove it to start anew");
-  buffers.restore(last.state);
-  Object.assign(progress, last.progress as Progress);
-  const best = progress.best.score === undefined ? undefined : await store?.read(bestName);
-  if (best) buffers.best = decodeCheckpoint(best, bestName).state;
-  return Math.min(last.step, steps);
-}
-
-async function saveLast(
-  store: CheckpointStore | undefined,
-  run: string,
-  step: number,
-  buffers: StateBuffers,
-  progress: Progress,
-): Promise<void> {
-  await store?.write(lastName, encodeCheckpoint({ run, step, state: buffers.state(), progress }));
-}
-
-/** Names the first node of the step whose output is not finite. */
-async function notANumber(
-  step: TrainingStep,
-  runtime: Runtime,
-  feeds: Tensors,
-  buffers: StateBuffers,
-  at: number,
-  loss: number,
-): Promise<never> {
-  const node = await firstBad(step.graph, runtime, { ...feeds, ...step.hyper(at, 0), ...buffers.before() });
-  const where = node ? `; the first value that is not finite comes from '${node}'` : "";
-  return fail(
-    "train",
-    `the loss is ${loss} at step ${at}${where}`,
-    "Lower the rate, clip the gradients, or check the data",
-  );
-}
-
-async function firstBad(graph: Graph, runtime: Runtime, feeds: Tensors): Promise<string | undefined> {
-  const bad = new Set<string>();
-  const names = graph.nodes.flatMap((node) => node.outputs.filter((name) => name !== ""));
-  await observeValues(graph, runtime, names, [feeds], (name, value) => {
-    if (value.dtype === "float32" && !toFloat32(value).every(Number.isFinite)) bad.add(name);
-  });
-  const node = graph.nodes.find(({ outputs }) => outputs.some((name) => bad.has(name)));
-  return node?.name;
 }

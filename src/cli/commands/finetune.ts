@@ -1,32 +1,57 @@
-import { appendFileSync } from "node:fs";
+import { appendFileSync, rmSync } from "node:fs";
+import { basename } from "node:path";
 import type { Command } from "commander";
+import type { z } from "zod";
+import { fail, messageOf } from "../../errors.ts";
 import type { Graph } from "../../graph/graph.ts";
+import { metrics } from "../../metrics/index.ts";
 import { load, save } from "../../platform/node.ts";
 import { folderStore } from "../../platform/node-checkpoints.ts";
+import { metricValue, percent } from "../../report/format.ts";
+import { trainingReport } from "../../report/training.ts";
+import { simplify } from "../../techniques/simplify/index.ts";
 import { finetune, finetuneOptions } from "../../training/finetune.ts";
-import type { TrainRecord, TrainResult } from "../../training/train.ts";
+import type { EpochRecord, StepProgress, TrainRecord, TrainResult } from "../../training/train.ts";
 import { addDataFlags, keepPreprocess, type OpenData, openData } from "../data.ts";
 import { type Environment, environment } from "../environment.ts";
 import { addCommon, addFlags, type CommonFlags, readFlags } from "../flags.ts";
+import { Interrupted } from "../interrupt.ts";
+import { machineOf } from "../machine.ts";
 import { checkOutput } from "../model-files.ts";
+import { checkReport, writeReport } from "../report-file.ts";
 
 /** Flags that training commands share. */
 export interface TrainFlags extends CommonFlags {
   readonly output: string;
   readonly data: string;
   readonly teacher?: string;
+  readonly lossGraph?: string;
   readonly validation?: string;
   readonly work?: string;
   readonly log?: string;
+  readonly report?: string;
+  readonly simplify?: boolean;
 }
 
+/** Options of {@link finetune}, with defaults of the command's own. */
+export type TrainSchema = z.ZodObject & z.ZodType<z.output<typeof finetuneOptions>>;
+
 /** Adds what training commands have in common. */
-export function addTrainFlags(command: Command, schema: typeof finetuneOptions): void {
+export function addTrainFlags(command: Command, schema: TrainSchema): void {
   command.requiredOption("-o, --output <file>", "the file to write");
   command.option("--teacher <file>", "a model whose outputs are soft targets");
-  command.option("--validation <split>", "split to choose the best epoch by (default: val, where there is one)");
-  command.option("--work <folder>", "checkpoints: the same command started again continues from there");
-  command.option("--log <file>", "append one line of JSON an epoch");
+  command.option(
+    "--loss-graph <file>",
+    "an ONNX graph in place of a loss: of labels and of the model's outputs, by name",
+  );
+  command.option("--validation <split>", "split to choose the best epoch by (default: val, or what is held out)");
+  command.option(
+    "--work <folder>",
+    "checkpoints: the same command started again continues from there (default: <output>.work, removed at the end)",
+  );
+  command.option("--log <file>", "append lines of JSON: loss, accuracy, rate and speed over the steps, and each epoch");
+  command.option("--report <file>", "write a report with the curves: .html, .md or .json");
+  command.option("--simplify", "fold batch normalization into other layers, and simplify, before saving");
   addFlags(command, schema);
   addCommon(command, "json", "quiet", "threads", "seed", "device");
   addDataFlags(command, true);
@@ -40,8 +65,24 @@ export function define(command: Command, signal: AbortSignal): void {
     checkOutput(flags.output, [model]);
     const env = await environment(flags, signal);
     const graph = await load(model);
-    const data = await openData(command, env, model, graph);
+    const data = await openTrainingData(command, env, model, graph, flags, finetuneOptions);
     await trainModel(command, env, { graph, name: model, data, flags, schema: finetuneOptions });
+  });
+}
+
+/** Opens the data in another thread, with a part held out where no validation split is named. */
+export function openTrainingData(
+  command: Command,
+  env: Environment,
+  model: string,
+  graph: Graph,
+  flags: TrainFlags,
+  schema: TrainSchema,
+): Promise<OpenData> {
+  const share = flags.validation === undefined ? readFlags(command, schema).holdOut : 0;
+  return openData(command, env, model, graph, {
+    background: true,
+    ...(share > 0 && { holdOut: { share, seed: env.seed } }),
   });
 }
 
@@ -51,43 +92,111 @@ interface Job {
   readonly name: string;
   readonly data: OpenData;
   readonly flags: TrainFlags;
-  readonly schema: typeof finetuneOptions;
+  readonly schema: TrainSchema;
+  /** The model has learned nothing yet. */
+  readonly untrained?: boolean;
 }
 
 /** Trains, saves and reports. */
 export async function trainModel(command: Command, env: Environment, job: Job): Promise<void> {
   const { graph, name, data, flags, schema } = job;
+  if (flags.report !== undefined) checkReport(flags.report);
   const options = readFlags(command, schema);
-  const { watcher, seed } = env;
-  const result = await finetune(graph, options, {
-    runtime: env.runtime,
-    data: data.dataset,
-    seed,
-    signal: env.signal,
-    log: watcher.note,
-    ...(flags.teacher !== undefined && { teacher: await load(flags.teacher) }),
-    ...(flags.validation !== undefined && { validationSplit: flags.validation }),
-    ...(flags.work !== undefined && { store: await folderStore(flags.work) }),
-    run: JSON.stringify([name, flags.data, flags.teacher ?? "", options, seed]),
-    progress: ({ step, steps, loss, samplesPerSecond }) =>
-      watcher.progress(step, steps, "steps", `loss ${loss.toPrecision(3)}, ${samplesPerSecond.toFixed(0)} samples/s`),
-    record: (entry) => {
-      watcher.note(epochLine(entry));
-      if (flags.log !== undefined) appendFileSync(flags.log, `${JSON.stringify(entry)}\n`);
-    },
-  });
-  const saved = await save(keepPreprocess(result.model, data), flags.output, { signal: env.signal });
+  const work = flags.work ?? `${flags.output}.work`;
+  const result = await untilInterrupted(env, work, async (progress) =>
+    finetune(graph, options, {
+      runtime: env.runtime,
+      data: data.dataset,
+      seed: env.seed,
+      signal: env.signal,
+      log: env.watcher.note,
+      ...(flags.teacher !== undefined && { teacher: await load(flags.teacher) }),
+      ...(flags.lossGraph !== undefined && { loss: await load(flags.lossGraph) }),
+      ...(job.untrained && { untrained: true }),
+      ...(flags.validation !== undefined && { validationSplit: flags.validation }),
+      store: await folderStore(work),
+      run: JSON.stringify([name, flags.data, flags.teacher ?? "", flags.lossGraph ?? "", options, env.seed]),
+      progress,
+      record(entry) {
+        if (entry.kind === "epoch") env.watcher.note(epochLine(entry));
+        if (flags.log !== undefined) appendLine(flags.log, entry);
+      },
+    }),
+  );
+  data.dataset.close?.();
+  const made = flags.simplify ? await simplify({}).apply(result.model, env.context()) : result.model;
+  const saved = await save(keepPreprocess(made, data), flags.output, { signal: env.signal });
+  if (flags.work === undefined) rmSync(work, { recursive: true, force: true });
   env.print(`${summary(result, saved.path)}\n`);
   env.json({ input: name, output: saved.path, bytes: saved.bytes, best: result.best, epochs: result.records });
+  if (flags.report === undefined) return;
+  const report = trainingReport(result, {
+    model: basename(name),
+    output: basename(saved.path),
+    bytes: saved.bytes,
+    batch: options.batch,
+    settings: options,
+    data: data.dataset.name,
+    machine: machineOf(env.runtime),
+    seed: env.seed,
+    command: `pare ${process.argv.slice(2).join(" ")}`,
+  });
+  await writeReport(report, flags.report);
 }
 
-function epochLine({ epoch, loss, rate, score, seconds }: TrainRecord): string {
-  const judged = score === undefined ? "" : `  score ${score.toPrecision(4)}`;
-  return `epoch ${epoch}  loss ${loss.toPrecision(4)}${judged}  rate ${rate.toPrecision(2)}  ${seconds.toFixed(1)} s`;
+/** Shows how far training is; where it is interrupted, it has put away a checkpoint, and the message tells so. */
+async function untilInterrupted<T>(
+  { watcher, signal }: Environment,
+  work: string,
+  training: (progress: (state: StepProgress) => void) => Promise<T>,
+): Promise<T> {
+  let last: StepProgress | undefined;
+  signal.addEventListener("abort", () => {
+    (signal.reason as Interrupted).wait();
+    watcher.note("stopping after this step; Ctrl-C again ends at once");
+  });
+  try {
+    return await training((state) => {
+      last = state;
+      watcher.progress(state.step, state.steps, "steps", progressText(state));
+    });
+  } catch (error) {
+    if (error !== signal.reason || !last) throw error;
+    const where = `interrupted after step ${last.step} of ${last.steps}`;
+    throw new Interrupted(`${where}. The same command continues from there: the checkpoint is in ${work}.`);
+  }
+}
+
+function progressText({ loss, accuracy, samplesPerSecond }: StepProgress): string {
+  const right = accuracy === undefined ? "" : `accuracy ${percent(accuracy)}, `;
+  return `loss ${loss.toPrecision(3)}, ${right}${samplesPerSecond.toFixed(0)} samples/s`;
+}
+
+function appendLine(path: string, entry: TrainRecord): void {
+  try {
+    appendFileSync(path, `${JSON.stringify(entry)}\n`);
+  } catch (error) {
+    fail(path, `can't be written (${messageOf(error)})`, "Check --log", error);
+  }
+}
+
+function epochLine({ epoch, loss, accuracy, rate, score, metric, seconds }: EpochRecord): string {
+  const right = accuracy === undefined ? "" : `  accuracy ${percent(accuracy)}`;
+  const judged = score === undefined ? "" : `  ${metric} ${scoreText(score, metric)}`;
+  return `epoch ${epoch}  loss ${loss.toPrecision(4)}${right}${judged}  rate ${rate.toPrecision(2)}  ${seconds.toFixed(1)} s`;
 }
 
 function summary({ best, records }: TrainResult, path: string): string {
   const last = records.at(-1);
-  const score = best.score === undefined ? "" : `, score ${best.score.toPrecision(4)} (epoch ${best.epoch})`;
+  const score =
+    best.score === undefined ? "" : `, ${last?.metric} ${scoreText(best.score, last?.metric)} (${chosen(best.epoch)})`;
   return `${path}: ${records.length} epochs, loss ${last?.loss.toPrecision(4) ?? "unknown"}${score}`;
+}
+
+function chosen(epoch: number): string {
+  return epoch === 0 ? "as it was: no epoch was better" : `epoch ${epoch}`;
+}
+
+function scoreText(score: number, metric: string | undefined): string {
+  return metricValue(score, metric === undefined ? undefined : metrics[metric]?.unit);
 }

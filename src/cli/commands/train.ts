@@ -4,11 +4,10 @@ import { parseOptions } from "../../options.ts";
 import { random } from "../../random.ts";
 import { architectures } from "../../training/architectures/index.ts";
 import { finetuneOptions } from "../../training/finetune.ts";
-import { openData } from "../data.ts";
 import { environment } from "../environment.ts";
 import { addFlags, readFlags } from "../flags.ts";
 import { checkOutput } from "../model-files.ts";
-import { addTrainFlags, type TrainFlags, trainModel } from "./finetune.ts";
+import { addTrainFlags, openTrainingData, type TrainFlags, trainModel } from "./finetune.ts";
 
 /** Options of all architectures: each reads what it knows, and refuses the others. */
 const shapeOptions = z.object(
@@ -28,13 +27,16 @@ const shapeOptions = z.object(
   ),
 );
 
-/** Training from nothing wants a larger rate, more epochs and more decay than training further. */
+/** Training from nothing wants a larger rate, more epochs and more decay than training further, and all of the data. */
+const { shape } = finetuneOptions;
 const scratchOptions = finetuneOptions.extend({
-  epochs: finetuneOptions.shape.epochs.unwrap().default(10),
-  batch: finetuneOptions.shape.batch.unwrap().default(128),
-  rate: finetuneOptions.shape.rate.unwrap().default(0.1),
-  decay: finetuneOptions.shape.decay.unwrap().default(5e-4),
-}) as typeof finetuneOptions;
+  epochs: shape.epochs.unwrap().default(10),
+  batch: shape.batch.unwrap().default(128),
+  optimizer: shape.optimizer.unwrap().describe("the update rule").default("sgd"),
+  rate: shape.rate.unwrap().describe("base learning rate").default(0.1),
+  decay: shape.decay.unwrap().default(5e-4),
+  holdOut: shape.holdOut.unwrap().default(0),
+});
 
 /** `pare train`: trains an architecture from nothing. */
 export function define(command: Command, signal: AbortSignal): void {
@@ -52,8 +54,8 @@ export function define(command: Command, signal: AbortSignal): void {
     );
     const options = parseOptions(architecture.options, given, `pare train --arch ${flags.arch}`, true);
     const graph = architecture.build(options, random(env.seed).fork("weights"));
-    const data = await openData(command, env, flags.output, graph);
+    const data = await openTrainingData(command, env, flags.output, graph, flags, scratchOptions);
     const name = `${flags.arch} ${JSON.stringify(options)}`;
-    await trainModel(command, env, { graph, name, data, flags, schema: scratchOptions });
+    await trainModel(command, env, { graph, name, data, flags, schema: scratchOptions, untrained: true });
   });
 }

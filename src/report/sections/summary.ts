@@ -1,6 +1,7 @@
-import { bytes, metricDifference, metricValue, milliseconds, ratioInWords } from "../format.ts";
+import { bytes, metricDifference, metricValue, milliseconds, ratioInWords, significant } from "../format.ts";
 import { html, type Markup } from "../markup.ts";
-import type { ComparisonReport, ModelReport, Report } from "../report.ts";
+import type { ComparisonReport, ModelReport, Report, TrainingReport } from "../report.ts";
+import { trainingSentence, trainingSpeed } from "../training.ts";
 import { number } from "./parts.ts";
 import {
   askedSentence,
@@ -15,7 +16,7 @@ import {
 
 /** The top of the page: title, verdict in sentences, the figures a person looks for first. */
 export function summary(report: Report): Markup {
-  const { verdict, comparisons, models } = report;
+  const { verdict, comparisons, models, training } = report;
   const last = comparisons.at(-1);
   const unit = models[0]?.scores.find(({ metric }) => metric === verdict?.metric)?.unit;
   const sentences =
@@ -26,10 +27,12 @@ export function summary(report: Report): Markup {
 <p class="over">${report.tool.name} ${report.tool.version} · <time datetime="${report.created}">${dateText(report.created)}</time></p>
 <h1>${report.title}</h1>
 ${verdict && html`<p class="badge ${verdict.met ? "good" : "bad"}">${badge(verdict.met, comparisons.length > 0)}</p>`}
+${training && html`<p class="verdict">${trainingSentence(training)}</p>`}
 ${sentences.map((sentence) => html`<p class="verdict">${sentence}</p>`)}
 ${verdict && html`<p>${askedSentence(verdict, unit)} ${budgetSentence(verdict, unit)}</p>`}
 ${verdict && verdict.findings.length > 0 && html`<ul>${verdict.findings.map((finding) => html`<li>${finding}</li>`)}</ul>`}
-${comparisons.length < 2 && html`<dl class="tiles">${tiles(models, last)}</dl>`}
+${training && html`<dl class="tiles">${trainingTiles(training)}</dl>`}
+${comparisons.length < 2 && models.length > 0 && html`<dl class="tiles">${tiles(models, last)}</dl>`}
 </header>`;
 }
 
@@ -58,6 +61,21 @@ function tiles(models: readonly ModelReport[], comparison: ComparisonReport | un
   if (!before) return [];
   const after = comparison && models[comparison.model];
   return after ? changeTiles(before, after, comparison) : modelTiles(before);
+}
+
+function trainingTiles(training: TrainingReport): (Markup | undefined)[] {
+  const { epochs, best, metric, bytes: size, output } = training;
+  const { seconds, rate } = trainingSpeed(training);
+  const last = epochs.at(-1);
+  const show = (label: string, text: string, note: string): Markup => tile(label, ...split(text), note);
+  return [
+    best.score !== undefined && metric
+      ? show(metric.name, metricValue(best.score, metric.unit), `validation, epoch ${best.epoch}`)
+      : undefined,
+    last && show("Loss", significant(last.loss, 4), "training, last epoch"),
+    show("Time", milliseconds(seconds * 1000), `${significant(rate)} samples/s`),
+    show("File size", bytes(size), output),
+  ];
 }
 
 function modelTiles({ bytes: size, gzip, scores: [score], latency, peakMemory }: ModelReport): (Markup | undefined)[] {

@@ -1,0 +1,145 @@
+import { fail } from "../errors.ts";
+import { type Random, random } from "../random.ts";
+import { dtypes } from "../tensor/dtype.ts";
+import { float32, type Tensor, tensor, toNumbers } from "../tensor/tensor.ts";
+import { type AugmentOptions, augment } from "./augment.ts";
+import type { Batch, Dataset } from "./dataset.ts";
+import { hideTokens, type TokenMasking } from "./mask-tokens.ts";
+
+/** Which batches training takes, and what is done to them: plain data, so that another thread can make them. */
+export interface BatchPlan {
+  readonly split?: string;
+  /** Samples a batch, exactly. */
+  readonly batch: number;
+  /** Batches an epoch: each epoch is shuffled anew. */
+  readonly perEpoch: number;
+  /** Batches are made for the steps from `from` until before `until`, counted over all epochs. */
+  readonly from: number;
+  readonly until: number;
+  /** Everything random in a batch is drawn from this and from the number of its step. */
+  readonly seed: number;
+  /** Images to change at random: the input that takes them; with `classes` labels become distributions over these. */
+  readonly images?: { readonly input: string; readonly options: AugmentOptions; readonly classes?: number };
+  /** Tokens to hide at random, which become the labels. */
+  readonly tokens?: TokenMasking;
+  /** Further inputs: dropout masks of 0 and 1 / keep. */
+  readonly masks: readonly { readonly name: string; readonly shape: readonly number[]; readonly keep: number }[];
+}
+
+/**
+ * The batches of a plan, in the order of its steps. The same plan gives the same batches, from wherever it starts.
+ *
+ * @throws PareError where an epoch holds fewer samples than the plan says
+ */
+export async function* plannedBatches(data: Dataset, plan: BatchPlan): AsyncGenerator<Batch> {
+  const { batch, perEpoch, seed, split } = plan;
+  for (let step = plan.from; step < plan.until; ) {
+    const epoch = Math.floor(step / perEpoch);
+    const until = Math.min(plan.until, (epoch + 1) * perEpoch);
+    const stream = data.batches({
+      batch,
+      seed: random(seed)
+        .fork(`epoch ${epoch}`)
+        .int(2 ** 31),
+      skip: (step - epoch * perEpoch) * batch,
+      limit: (until - step) * batch,
+      ...(split !== undefined && { split }),
+    });
+    for await (const read of regrouped(stream, batch)) {
+      yield changed(read, plan, random(seed).fork(`step ${step}`));
+      if (++step === until) break;
+    }
+    if (step < until) fail(data.name, `epoch ${epoch + 1} holds ${step % perEpoch} batches of ${perEpoch}`);
+  }
+}
+
+/** What is random in one batch. */
+function changed(read: Batch, { images, tokens, masks }: BatchPlan, r: Random): Batch {
+  const batch = images ? augmented(read, images, r) : tokens ? hideTokens(read, tokens, r) : read;
+  const inputs: Record<string, Tensor> = { ...batch.inputs };
+  for (const { name, shape, keep } of masks) {
+    const mask = new Float32Array(shape.reduce((a, b) => a * b, 1));
+    for (let i = 0; i < mask.length; i++) mask[i] = r.next() < keep ? 1 / keep : 0;
+    inputs[name] = float32(shape, mask);
+  }
+  return { ...batch, inputs };
+}
+
+function augmented(batch: Batch, { input, options, classes }: NonNullable<BatchPlan["images"]>, r: Random): Batch {
+  const given = batch.labels && classes !== undefined ? oneHot(batch.labels, classes) : batch.labels;
+  const blended = given && dtypes[given.dtype].kind === "float" ? given : undefined;
+  const made = augment({ images: batch.inputs[input]!, ...(blended && { labels: blended }) }, options, r);
+  const labels = made.labels ?? given;
+  return { ...batch, inputs: { ...batch.inputs, [input]: made.images }, ...(labels && { labels }) };
+}
+
+/**
+ * Class indices as rows of 0 and one 1.
+ *
+ * @throws PareError for an index that is no class
+ */
+export function oneHot(labels: Tensor, classes: number): Tensor {
+  const out = new Float32Array(labels.size * classes);
+  for (const [i, label] of toNumbers(labels).entries()) {
+    if (!(label >= 0 && label < classes)) fail("train", `label ${label} for ${classes} classes`);
+    out[i * classes + label] = 1;
+  }
+  return float32([labels.size, classes], out);
+}
+
+/** Batches of exactly `size` samples out of batches of any size; what remains at the end is dropped. */
+async function* regrouped(stream: AsyncIterable<Batch>, size: number): AsyncGenerator<Batch> {
+  let held: Batch | undefined;
+  for await (const batch of stream) {
+    held = held ? joined(held, batch) : batch;
+    for (; held && held.size >= size; held = held.size > size ? part(held, size, held.size) : undefined) {
+      yield held.size === size ? held : part(held, 0, size);
+    }
+  }
+}
+
+function joined(a: Batch, b: Batch): Batch {
+  const bytes = (x: Tensor, y: Tensor): Uint8Array => {
+    const out = new Uint8Array(x.byteLength + y.byteLength);
+    out.set(x.bytes());
+    out.set(y.bytes(), x.byteLength);
+    return out;
+  };
+  return mapped(
+    a,
+    (x, name) => {
+      const y = name === undefined ? b.labels : b.inputs[name];
+      const [n = 0, ...inner] = x.shape;
+      if (
+        !y ||
+        x.dtype !== y.dtype ||
+        n !== a.size ||
+        y.shape[0] !== b.size ||
+        inner.join() !== y.shape.slice(1).join()
+      ) {
+        const what = `'${name ?? "labels"}' of [${x.shape.join(", ")}] and of [${y?.shape.join(", ")}]`;
+        fail("train", `batches can't be joined to the size wanted: ${what}`, "Yield batches of the size asked for");
+      }
+      return tensor(x.dtype, [a.size + b.size, ...inner], bytes(x, y!));
+    },
+    a.size + b.size,
+  );
+}
+
+function part(batch: Batch, from: number, to: number): Batch {
+  return mapped(
+    batch,
+    (x) => {
+      const [n = 0, ...inner] = x.shape;
+      const row = x.byteLength / n;
+      return tensor(x.dtype, [to - from, ...inner], x.bytes(from * row, (to - from) * row));
+    },
+    to - from,
+  );
+}
+
+/** A batch of other inputs and labels; what else was known of the samples is left out. */
+function mapped(batch: Batch, change: (x: Tensor, name?: string) => Tensor, size: number): Batch {
+  const inputs = Object.entries(batch.inputs).map(([name, x]) => [name, change(x, name)] as const);
+  return { inputs: Object.fromEntries(inputs), ...(batch.labels && { labels: change(batch.labels) }), size };
+}

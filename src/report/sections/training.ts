@@ -1,0 +1,138 @@
+import type { Canvas } from "../charts/canvas.ts";
+import { tickText } from "../charts/canvas.ts";
+import { type Curve, curvesChart } from "../charts/curves.ts";
+import { metricValue, percent, significant } from "../format.ts";
+import { type Content, html, type Markup } from "../markup.ts";
+import type { TrainingReport } from "../report.ts";
+import { epochColumns } from "../training.ts";
+import { figure, folded, number, type SectionMaker, table } from "./parts.ts";
+
+const learned = "var(--model-1)";
+const judged = "var(--model-2)";
+
+/** How loss, scores and learning rate moved while training. */
+export const curves: SectionMaker = ({ training }, canvas) => {
+  if (!training || training.curve.length < 2) return undefined;
+  return {
+    id: "curves",
+    title: "How training went",
+    link: "Curves",
+    body: html`${lossFigure(training, canvas)}${scoreFigures(training, canvas)}${rateFigure(training, canvas)}`,
+  };
+};
+
+/** The epochs one by one. */
+export const epochs: SectionMaker = ({ training }) => {
+  if (!training || training.epochs.length === 0) return undefined;
+  const columns = epochColumns(training);
+  const rows = training.epochs.map((epoch) => columns.map(([, cell]) => number(cell(epoch))));
+  const list = table(
+    "Epochs",
+    columns.map(([title]) => ({ title, numeric: true })),
+    rows,
+  );
+  return {
+    id: "epochs",
+    title: "Epochs",
+    link: "Epochs",
+    body: rows.length > 12 ? folded(`all ${rows.length} epochs`, list) : list,
+  };
+};
+
+/** Every option of the run. */
+export const settings: SectionMaker = ({ training }) => {
+  if (!training) return undefined;
+  const text = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? ""));
+  const known = Object.entries(training.settings).filter(([, value]) => value !== undefined && text(value) !== "[]");
+  const facts: readonly (readonly [title: string, content: Content])[] = [
+    ["minimised", training.loss],
+    ...known.map(([key, value]) => [key, html`<code>${text(value)}</code>`] as const),
+  ];
+  return {
+    id: "settings",
+    title: "Settings",
+    link: "Settings",
+    body: html`<dl class="facts">${facts.map(([title, content]) => html`<dt>${title}</dt><dd>${content}</dd>`)}</dl>`,
+  };
+};
+
+type Points = Curve["points"];
+
+function along(training: TrainingReport, of: (point: TrainingReport["curve"][number]) => number | undefined): Points {
+  const perEpoch = (training.epochs[0]?.step ?? 1) / (training.epochs[0]?.epoch ?? 1);
+  return training.curve.flatMap((point) => {
+    const y = of(point);
+    return y === undefined ? [] : [{ epoch: point.step / perEpoch, y, title: "" }];
+  });
+}
+
+function scores({ epochs: all, metric }: TrainingReport): Points {
+  return all.flatMap(({ epoch, score }) =>
+    score === undefined ? [] : [{ epoch, y: score, title: `epoch ${epoch}: ${metricValue(score, metric?.unit)}` }],
+  );
+}
+
+function bestOf({ best, metric }: TrainingReport): { best?: number } {
+  return metric && best.epoch > 0 ? { best: best.epoch } : {};
+}
+
+function lossFigure(training: TrainingReport, canvas: Canvas): Markup {
+  const loss: Curve = { name: "loss", colour: learned, points: along(training, (point) => point.loss) };
+  const chart = curvesChart(canvas, [loss], {
+    label: "loss",
+    height: 260,
+    zero: loss.points.every(({ y }) => y >= 0),
+    tickFormat: (y) => tickText(significant(y)),
+    ...bestOf(training),
+  });
+  return figure(chart, "The loss on the training data, a mean over some steps at each point.");
+}
+
+/** Accuracy and score in one picture where both are shares, in two otherwise. */
+function scoreFigures(training: TrainingReport, canvas: Canvas): Markup[] {
+  const { metric } = training;
+  const right: Curve = { name: "training", colour: learned, points: along(training, ({ accuracy }) => accuracy) };
+  const score: Curve = { name: metric?.name ?? "", colour: judged, points: scores(training), dots: true };
+  const share = metric?.unit === "%";
+  const together = [right, ...(share ? [score] : [])].filter(({ points }) => points.length > 0);
+  const figures: Markup[] = [];
+  if (together.length > 0) {
+    const chart = curvesChart(canvas, together, {
+      label:
+        together.length > 1 ? "right, share of samples" : share && right.points.length === 0 ? score.name : "accuracy",
+      height: 260,
+      tickFormat: (y) => percent(y),
+      ...bestOf(training),
+    });
+    const key = html`<p class="key"><span><i class="swatch model-1"></i>while training</span><span><i class="swatch model-2"></i>${score.name} on the validation split</span></p>`;
+    const caption =
+      "While training, samples are augmented and weights still move, so its accuracy can lie below the validation's.";
+    figures.push(html`${together.length > 1 && key}${figure(chart, together.includes(right) ? caption : "")}`);
+  }
+  if (metric && !share && score.points.length > 0) {
+    const chart = curvesChart(canvas, [score], {
+      label: metric.name,
+      height: 220,
+      tickFormat: (y) => tickText(significant(y)),
+      ...bestOf(training),
+    });
+    const direction = metric.better === "lower" ? "Lower is better." : "Higher is better.";
+    figures.push(figure(chart, `${metric.name} on the validation split after each epoch. ${direction}`));
+  }
+  return figures;
+}
+
+function rateFigure(training: TrainingReport, canvas: Canvas): Markup {
+  const rate: Curve = {
+    name: "learning rate",
+    colour: "var(--model-3)",
+    points: along(training, (point) => point.rate),
+  };
+  const chart = curvesChart(canvas, [rate], {
+    label: "learning rate",
+    height: 160,
+    zero: true,
+    tickFormat: (y) => tickText(significant(y, 2)),
+  });
+  return figure(chart, "The learning rate of the schedule.");
+}

@@ -1,0 +1,109 @@
+import { metrics } from "../metrics/index.ts";
+import type { EpochRecord, TrainResult } from "../training/train.ts";
+import { version } from "../version.ts";
+import type { Section } from "./document.ts";
+import { count, metricValue, milliseconds, percent, significant } from "./format.ts";
+import { type Report, reportVersion, type TrainingReport } from "./report.ts";
+
+/** What a report tells of a training run besides its result. */
+export interface TrainingFacts extends Pick<TrainingReport, "model" | "output" | "bytes" | "batch" | "settings"> {
+  /** Name of the dataset. */
+  readonly data: string;
+  readonly machine: Report["machine"];
+  readonly seed: number;
+  readonly command: string;
+}
+
+/** The report of a training run. */
+export function trainingReport(result: TrainResult & { readonly summary: string }, facts: TrainingFacts): Report {
+  const { records, curve, best, summary } = result;
+  const { data, machine, seed, command, ...rest } = facts;
+  const metric = metrics[records.at(-1)?.metric ?? ""];
+  const training: TrainingReport = {
+    ...rest,
+    loss: summary,
+    curve,
+    epochs: records,
+    best,
+    ...(metric && {
+      metric: { name: metric.name, better: metric.better, ...(metric.unit !== undefined && { unit: metric.unit }) },
+    }),
+  };
+  const { step = 0, epoch = 1 } = records[0] ?? {};
+  return {
+    version: reportVersion,
+    tool: { name: "pare", version },
+    created: new Date().toISOString(),
+    title: `${facts.model}: training`,
+    command,
+    seed,
+    machine,
+    data: { name: data, samples: (step * facts.batch) / epoch },
+    models: [],
+    comparisons: [],
+    ledger: [],
+    plans: [],
+    weights: [],
+    training,
+  };
+}
+
+/** Seconds that the epochs took together, and the samples of training a second over all of them. */
+export function trainingSpeed({ epochs, batch }: TrainingReport): { readonly seconds: number; readonly rate: number } {
+  let [seconds, training, before] = [0, 0, 0];
+  for (const epoch of epochs) {
+    const samples = (epoch.step - before) * batch;
+    before = epoch.step;
+    seconds += epoch.seconds;
+    training += samples / epoch.samplesPerSecond;
+  }
+  return { seconds, rate: (before * batch) / Math.max(training, 1e-9) };
+}
+
+/** What came of a training run, in one sentence. */
+export function trainingSentence(training: TrainingReport): string {
+  const { model, epochs, best, metric } = training;
+  const { seconds } = trainingSpeed(training);
+  const last = epochs.at(-1);
+  const length = `${epochs.length} ${epochs.length === 1 ? "epoch" : "epochs"} in ${milliseconds(seconds * 1000)}`;
+  if (best.score === undefined || !metric) {
+    return `${model} was trained for ${length}, to a loss of ${significant(last?.loss ?? Number.NaN, 4)}.`;
+  }
+  return `${model} was trained for ${length}. The best was epoch ${best.epoch}: ${metric.name} ${metricValue(best.score, metric.unit)} on the validation split.`;
+}
+
+/** The columns of the list of epochs: heading and what stands under it. */
+export function epochColumns({
+  epochs,
+  metric,
+}: TrainingReport): readonly (readonly [title: string, cell: (epoch: EpochRecord) => string])[] {
+  return [
+    ["epoch", ({ epoch }) => String(epoch)],
+    ["steps", ({ step }) => count(step)],
+    ["loss", ({ loss }) => significant(loss, 4)],
+    ...(epochs.some(({ accuracy }) => accuracy !== undefined)
+      ? [["accuracy", ({ accuracy }: EpochRecord) => (accuracy === undefined ? "–" : percent(accuracy))] as const]
+      : []),
+    ...(metric
+      ? [[metric.name, ({ score }: EpochRecord) => metricValue(score ?? Number.NaN, metric.unit)] as const]
+      : []),
+    ["rate", ({ rate }) => significant(rate, 3)],
+    ["samples/s", ({ samplesPerSecond }) => significant(samplesPerSecond, 4)],
+    ["time", ({ seconds }) => milliseconds(seconds * 1000)],
+  ];
+}
+
+/** A training run for a terminal or markdown. */
+export function trainingSections(training: TrainingReport): Section[] {
+  const columns = epochColumns(training);
+  return [
+    { title: "Training", lines: [trainingSentence(training), `loss: ${training.loss}`] },
+    {
+      title: "Epochs",
+      table: {
+        columns: columns.map(([title]) => ({ title, right: true })),
+        rows: training.epochs.map((epoch) => columns.map(([, cell]) => cell(epoch))),
+      },
+    },
+  ];
+}
