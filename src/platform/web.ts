@@ -188,6 +188,10 @@ async function open(
       model instanceof Uint8Array ? await openSession(ort, model, settings) : await openCarrying(model, opener);
     return filling(opened);
   } catch (error) {
+    if (/no available backend found/.test(messageOf(error))) {
+      const hint = "Serve its .wasm and .mjs files beside the page, or say in 'wasmPaths' where they are";
+      fail("onnxruntime-web", `it can't start (${messageOf(error)})`, hint, error);
+    }
     if (!(error instanceof PareError) || !isTypeRefusal(error)) throw error;
     const hint = "Ask for other outputs, or declare their types in the graph";
     return fail("onnxruntime-web", `it can't hand out one of the model's outputs (${error.message})`, hint, error);
