@@ -36,14 +36,16 @@ export const decompositions: Readonly<Record<string, Decomposition>> = {
  *
  * @param types types and concrete shapes of the graph's values: the number of steps is fixed by them
  * @param leave called with a node that stays as it is and the reason
+ * @param keep nodes that stay as they are for another reason
  */
 export function decompose(
   graph: Graph,
   types: ReadonlyMap<string, ValueType>,
   leave: (node: Node, reason: string) => void = () => {},
+  keep: (node: Node) => boolean = () => false,
 ): Graph {
   const rows = graph.nodes.flatMap((node) => {
-    const rule = decompositions[opKey(node)];
+    const rule = keep(node) ? undefined : decompositions[opKey(node)];
     return rule ? [{ node, rule }] : [];
   });
   if (rows.length === 0) return graph;

@@ -6,6 +6,7 @@ import { einsumRule, gemmRule, matMulRule } from "./rules/linear.ts";
 import * as normalize from "./rules/normalize.ts";
 import * as pooling from "./rules/pooling.ts";
 import { dequantizeLinearRule, quantizeLinearRule, roundRule } from "./rules/quantize.ts";
+import { gruRule, lstmRule } from "./rules/recurrent.ts";
 import * as reduce from "./rules/reduce.ts";
 import * as shaping from "./rules/shaping.ts";
 
@@ -132,8 +133,8 @@ const onnx: Readonly<Record<OnnxOperator, Row>> = {
   Round: roundRule,
 
   // recurrent
-  GRU: decomposed,
-  LSTM: decomposed,
+  GRU: gruRule,
+  LSTM: lstmRule,
   RNN: decomposed,
 
   // nothing to pass on

@@ -1,4 +1,5 @@
 import { differentiate } from "../autodiff/gradient.ts";
+import { inBlocks } from "../autodiff/lower/blocked.ts";
 import { lowered } from "../autodiff/lower/plain.ts";
 import { fail } from "../errors.ts";
 import { edit } from "../graph/edit.ts";
@@ -6,6 +7,7 @@ import { type Graph, isNode, type Node, type Value } from "../graph/graph.ts";
 import { type ObservedType, observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { float32, type Tensor } from "../tensor/tensor.ts";
+import { channelBlock } from "./channel-block.ts";
 import { type Arithmetic, arithmetic } from "./emit.ts";
 import { type OptimizerOptions, optimizers } from "./optimizers.ts";
 import { type Parameter, parametersOf, type WeightSettings } from "./parameters.ts";
@@ -82,12 +84,17 @@ export async function trainingStep(
   }
   const { graph: scored, loss, report } = await withObjective(prepared, runtime, feeds, options);
   const types = await observeTypes(lowered(scored), runtime, withMasks(feeds, prepared.masks));
-  const { graph, gradients } = differentiate(
+  const { gradients, ...backward } = differentiate(
     scored,
     loss,
     parameters.map(({ name }) => name),
     types,
   );
+  const wanted = [...gradients.values()].flatMap((name) => (name === undefined ? [] : [{ name }]));
+  const block = await channelBlock(runtime);
+  const kept = { ...backward.graph, outputs: [...backward.graph.outputs, ...wanted] };
+  const laidOut = block === undefined ? kept : inBlocks(kept, backward.types, block);
+  const graph = { ...lowered(laidOut), outputs: backward.graph.outputs };
   const learning = parameters.filter(({ name }) => gradients.get(name) !== undefined);
   if (learning.length === 0)
     fail("train", "the loss depends on none of the weights", "Check the loss and what is frozen");
@@ -155,7 +162,7 @@ function assemble({ graph, gradients, loss, report, parameters, prepared, option
   const hyperNames = Object.keys(optimizer.hyper(0, 1, options.optimizer));
   if (accumulate > 1) hyperNames.push("apply");
   const hyper = Object.fromEntries(hyperNames.map((name) => [name, `hyper_${name}`]));
-  const built = edit(lowered(graph), (draft) => {
+  const built = edit(graph, (draft) => {
     const a = arithmetic(draft, "update");
     const held = (name: string, start: Tensor): string => {
       const made = graph.weights.has(name) || prepared.running.some((r) => r.name === name) ? name : draft.fresh(name);
