@@ -107,7 +107,7 @@ export function settler(grid: Grid): (block: Block) => void {
     const { best, stats } = b;
     best[0] = 1;
     best[1] = middle;
-    if (grid.fixed || Math.max(stats[1]!, -stats[0]!) > smallest) solve(b);
+    if (grid.fixed || stats[1]! > smallest || stats[0]! < -smallest) solve(b);
     const step = grid.halfScales ? fromHalfBits(toHalfBits(best[0]!)) : Math.fround(best[0]!);
     best[0] = step === 0 ? 1 : step;
   };

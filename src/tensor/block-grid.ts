@@ -63,7 +63,8 @@ export function nearest(b: Block): void {
   else if (b.symmetric) best[0] = (-low > high ? low : high) / (-levels / 2);
   else {
     best[0] = (high - low) / (levels - 1);
-    best[1] = clampCode(Math.round(-low / best[0]), levels);
+    // Math.round branches on the fraction, which can't be predicted
+    best[1] = clampCode(Math.floor(0.5 - low / best[0]), levels);
   }
 }
 

@@ -98,12 +98,13 @@ function packRows(target: WeightTarget, plan: CodePlan): (draft: Draft) => Packe
   const scales = new Float32Array(rows * blocks);
   encodeTarget(target, { ...plan, block: perRow ? columns : block }, (run) => {
     if (offset) for (let j = 0; j < run.blocks * run.pitch; j++) run.codes[j] = run.codes[j]! * factor + offset;
+    const { scales: steps, zeros: points } = run;
     const row = run.outer * inner + run.inner;
     putCodes(codePlane, run, (row * blocks + run.block) * block, blocks * block, 1);
     for (let at = run.block; at < (perRow ? blocks : run.block + 1); at++) {
       for (let k = 0; k < run.blocks; k++) {
-        scales[(row + k) * blocks + at] = run.scales[k]! / factor;
-        if (zeros) zeros[(row + k) * zeroWidth + at] = run.zeros[k]!;
+        scales[(row + k) * blocks + at] = steps[k]! / factor;
+        if (zeros) zeros[(row + k) * zeroWidth + at] = points[k]!;
       }
     }
   });
