@@ -1,4 +1,5 @@
 import { decompose } from "../autodiff/decompose.ts";
+import { isUsualRecurrence } from "../autodiff/rules/recurrent.ts";
 import { fail } from "../errors.ts";
 import { edit } from "../graph/edit.ts";
 import { float, floatAttribute, type Graph, isNode, makeNode, type Node, type PlainAttribute } from "../graph/graph.ts";
@@ -54,7 +55,7 @@ export async function prepare(
   options: PrepareOptions,
 ): Promise<Prepared> {
   let graph = convertOpset(model, trainingOpset);
-  graph = decompose(graph, await observeTypes(graph, runtime, feeds));
+  graph = decompose(graph, await observeTypes(graph, runtime, feeds), undefined, isUsualRecurrence);
   const logits = new Map(graph.outputs.map(({ name }) => [name, logitsOf(graph, name)]));
   const running: Running[] = [];
   const masks = new Map<string, { shape: readonly number[]; keep: number }>();
