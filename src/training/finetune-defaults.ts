@@ -1,4 +1,4 @@
-import { type Graph, isNode, opKey } from "../graph/graph.ts";
+import { type Graph, opKey } from "../graph/graph.ts";
 import type { OptimizerOptions } from "./optimizers.ts";
 
 /** What {@link finetuneDefaults} chooses. */
@@ -13,8 +13,8 @@ const uneven = new Set([
 ]);
 
 /**
- * Optimizer, rate and decay that suit a trained model: SGD for convolutional networks, with a smaller rate where no
- * batch normalization takes up the scale of the weights; AdamW for transformers, recurrent and fully connected ones.
+ * Optimizer, rate and decay that suit a trained model: SGD for convolutional networks with batch normalization, which
+ * takes up the scale of the weights; AdamW, whose steps do not depend on the size of gradients, for all others.
  *
  * @param batchStatistics whether batch normalization uses the statistics of the batch
  */
@@ -26,9 +26,9 @@ export function finetuneDefaults(
   const count = (fits: (op: string) => boolean): number => model.nodes.filter((node) => fits(opKey(node))).length;
   const convolutions = count((op) => op === "Conv" || op === "ConvTranspose" || op === "com.microsoft:FusedConv");
   const products = count((op) => op === "MatMul" || op === "Gemm");
-  const convolutional = convolutions > products && count((op) => uneven.has(op)) === 0;
-  const optimizer = given.optimizer ?? (convolutional ? "sgd" : "adamw");
-  if (optimizer !== "sgd") return { optimizer, rate: 1e-4, decay: optimizer === "adamw" ? 0.01 : 0 };
-  const normalized = batchStatistics && model.nodes.some((node) => isNode(node, "BatchNormalization"));
-  return { optimizer, rate: normalized ? 0.002 : 0.0005, decay: 1e-4 };
+  const normalized = batchStatistics && count((op) => op === "BatchNormalization") > 0;
+  const even = normalized && convolutions > products && count((op) => uneven.has(op)) === 0;
+  const optimizer = given.optimizer ?? (even ? "sgd" : "adamw");
+  if (optimizer === "sgd") return { optimizer, rate: normalized ? 0.002 : 0.0005, decay: 1e-4 };
+  return { optimizer, rate: 1e-4, decay: optimizer === "adamw" ? 0.01 : 0 };
 }

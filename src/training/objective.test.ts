@@ -1,0 +1,99 @@
+import { expect, test } from "vitest";
+import type { Batch } from "../data/dataset.ts";
+import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
+import { runtime } from "../platform/node.ts";
+import { float32, int64, type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import { objectiveFor, objectiveOptions } from "./objective.ts";
+import { optimizerOptions } from "./optimizers.ts";
+import { trainingStep } from "./step.ts";
+
+const onnx = await runtime({ threads: 1 });
+const optimizer = optimizerOptions.parse({ rate: 0.1 });
+
+/** y = x w, of [n, 2]. */
+function network(): Graph {
+  return makeGraph({
+    nodes: [makeNode("MatMul", ["x", "w"], ["y"])],
+    weights: new Map([["w", float32([2, 2], [1, 2, 3, 4])]]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["n", 2] } }],
+    outputs: [{ name: "y" }],
+  });
+}
+
+/** Squared errors in a space of the loss's own: ((prediction - labels) m)². */
+function lossGraph(prediction: string): Graph {
+  const value = (name: string) => ({ name, type: { kind: "tensor", dtype: "float32" } }) as const;
+  return makeGraph({
+    nodes: [
+      makeNode("Sub", [prediction, "labels"], ["e"]),
+      makeNode("MatMul", ["e", "w"], ["f"]),
+      makeNode("Mul", ["f", "f"], ["y2"]),
+    ],
+    weights: new Map([["w", float32([2, 1], [1, -1])]]),
+    inputs: [value(prediction), value("labels")],
+    outputs: [{ name: "y2" }],
+  });
+}
+
+const x = float32([2, 2], [1, 0, 0, 1]);
+const labels = float32([2, 2], [0, 0, 1, 1]);
+const batch: Batch = { inputs: { x }, labels, size: 2 };
+
+async function lossOf(objective: Awaited<ReturnType<typeof objectiveFor>>, given: Batch) {
+  const feeds = objective.feeds(given);
+  const step = await trainingStep(objective.model, onnx, feeds, {
+    objective: objective.objective,
+    optimizer,
+    extraInputs: objective.extraInputs.map((name) => ({ name })),
+    trains: objective.own,
+  });
+  const session = await onnx.open(step.graph);
+  const results = await session.run({ ...feeds, ...step.hyper(0, 0.1), ...Object.fromEntries(step.state) });
+  await session.release();
+  return { loss: toFloat32(results[step.loss]!)[0]!, parameters: step.parameters.map(({ name }) => name) };
+}
+
+test.each(["y", "whatever"])("a loss that is a graph of the user's, its input named '%s'", async (name) => {
+  const objective = await objectiveFor(network(), onnx, batch, objectiveOptions.parse({}), { loss: lossGraph(name) });
+  const { loss, parameters } = await lossOf(objective, batch);
+  // y = [[1, 2], [3, 4]], errors [1, 2] and [2, 3]: both differ by -1
+  expect(loss).toBeCloseTo(1, 6);
+  expect(parameters).toEqual(["w"]);
+  expect(objective.summary).toBe("a graph");
+});
+
+test("a graph of a loss beside a teacher", async () => {
+  const options = objectiveOptions.parse({ teacherWeight: 0.25, temperature: 1 });
+  const objective = await objectiveFor(network(), onnx, batch, options, { loss: lossGraph("y"), teacher: network() });
+  const { loss } = await lossOf(objective, batch);
+  expect(loss).toBeCloseTo(0.75, 6);
+});
+
+test("a graph of a loss that takes what is not there is an error", async () => {
+  const two = makeGraph({
+    nodes: [makeNode("Sub", ["a", "b"], ["e"])],
+    inputs: [{ name: "a" }, { name: "b" }],
+    outputs: [{ name: "e" }],
+  });
+  const plain = objectiveOptions.parse({});
+  await expect(objectiveFor(network(), onnx, batch, plain, { loss: two })).rejects.toThrow(/takes 'a', 'b'/);
+  const unlabelled = { inputs: { x }, size: 2 };
+  await expect(objectiveFor(network(), onnx, unlabelled, plain, { loss: lossGraph("y") })).rejects.toThrow(
+    /takes labels, and the data has none/,
+  );
+});
+
+test("sequences of labels meet longer sequences of outputs by CTC", async () => {
+  const model = makeGraph({
+    nodes: [makeNode("MatMul", ["x", "w"], ["y"])],
+    weights: new Map([["w", float32([2, 3], [1, 0, 0, 0, 1, 0])]]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["n", 4, 2] } }],
+    outputs: [{ name: "y" }],
+  });
+  const zero: Tensor = float32([1, 4, 2], new Float32Array(8));
+  const given: Batch = { inputs: { x: zero }, labels: int64([1, 2], [1, 2]), size: 1 };
+  const objective = await objectiveFor(model, onnx, given, objectiveOptions.parse({ loss: "ctc" }));
+  const { loss } = await lossOf(objective, given);
+  // 15 of the 81 equally likely paths spell "1 2"
+  expect(loss).toBeCloseTo(-Math.log(15 / 81) / 2, 5);
+});
