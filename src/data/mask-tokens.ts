@@ -12,12 +12,6 @@ export const maskTokenOptions = z.object({
     .optional()
     .describe("id of the mask token: the model learns to fill in tokens that are hidden, in place of the next ones"),
   maskShare: z.number().positive().max(1).default(0.15).describe("share of the tokens that are hidden"),
-  vocabulary: z
-    .number()
-    .int()
-    .positive()
-    .optional()
-    .describe("ids below this stand in for hidden tokens; the number of the model's classes if absent"),
 });
 
 /** How tokens are hidden. */

@@ -31,7 +31,7 @@ export const finetuneOptions = z.object({
   optimizer: optimizer
     .unwrap()
     .optional()
-    .describe("the update rule; sgd for convolutional networks and adamw for others if absent"),
+    .describe("the update rule; sgd for convolutions with batch normalization and adamw for others if absent"),
   rate: rate.unwrap().optional().describe("base learning rate; chosen by the optimizer and the model if absent"),
   decay: decay.unwrap().optional(),
   ...groupOptions.shape,
@@ -145,7 +145,7 @@ export async function finetune(
     feeds: objective.feeds,
     extraInputs: objective.extraInputs,
     ...(objective.images && { images: objective.images }),
-    ...(masking && { tokens: { ...masking, vocabulary: options.vocabulary ?? objective.classes } }),
+    ...(masking && { tokens: { ...masking, vocabulary: objective.classes } }),
     trains: (node) => objective.own(node) && mayLearn(node),
     settings: weightSettings(start, options),
     batchStatistics: !frozen,
