@@ -574,6 +574,39 @@ const shapings: GradientCase[] = [
   { op: "Trilu", inputs: [[3, 4]], attributes: { upper: 0 } },
 ];
 
+const recurrent: GradientCase[] = (["forward", "reverse", "bidirectional"] as const).flatMap((direction) => {
+  const d = direction === "bidirectional" ? 2 : 1;
+  const [steps, batch, size, hidden] = [3, 2, 3, 4];
+  const inputs = (gates: number): (readonly number[])[] => [
+    [steps, batch, size],
+    [d, gates * hidden, size],
+    [d, gates * hidden, hidden],
+    [d, 2 * gates * hidden],
+    [d, batch, hidden],
+  ];
+  const order = ["x0", "x1", "x2", "x3", "", "x4"];
+  const attributes = { hidden_size: hidden, direction };
+  return [
+    {
+      op: "LSTM",
+      note: direction,
+      inputs: [...inputs(4), [d, batch, hidden]],
+      arguments: [...order, "x5"],
+      attributes,
+      outputs: 3,
+    },
+    { op: "GRU", note: direction, inputs: inputs(3), arguments: order, attributes, outputs: 2 },
+    {
+      op: "GRU",
+      note: `${direction}, linear before reset`,
+      inputs: inputs(3),
+      arguments: order,
+      attributes: { ...attributes, linear_before_reset: 1 },
+      outputs: 2,
+    },
+  ];
+});
+
 /** Every rule, over shapes that broadcast, are odd, or have batch 1. */
 export const gradientCases: readonly GradientCase[] = [
   ...elementwise,
@@ -585,4 +618,5 @@ export const gradientCases: readonly GradientCase[] = [
   ...normalizations,
   ...poolings,
   ...shapings,
+  ...recurrent,
 ];
