@@ -6,3 +6,4 @@ export { type Objective, type ObjectiveOptions, objectiveFor, objectiveOptions }
 export { StateBuffers } from "./state.ts";
 export { type StepOptions, type TrainingStep, trainingStep } from "./step.ts";
 export * from "./train.ts";
+export { type UnfoldOptions, unfoldBatchNorm } from "./unfold-batch-norm.ts";
