@@ -26,8 +26,8 @@ random = np.random.default_rng(1)
 
 
 def application(build, size, **options):
-    """An architecture of keras.applications on small pictures."""
-    return lambda: build(weights=None, input_shape=(size, size, 3), **options)
+    """An architecture of keras.applications on small pictures, without its softmax, which would hide differences."""
+    return lambda: build(weights=None, input_shape=(size, size, 3), classifier_activation=None, **options)
 
 
 APPLICATIONS = {
@@ -127,12 +127,11 @@ def layer_models():
             add(f"conv1d-{tag}", one(SIGNAL, lambda p=padding, s=stride: L.Conv1D(5, 4, strides=s, padding=p)))
             add(f"conv3d-{tag}", one(VOLUME, lambda p=padding, s=stride: L.Conv3D(3, 2, strides=s, padding=p)))
             add(f"transpose1d-{tag}", one(SIGNAL, lambda p=padding, s=stride: L.Conv1DTranspose(3, 4, strides=s, padding=p)))
-            add(f"free-size-{tag}", one((None, None, 3), lambda p=padding, s=stride: L.Conv2D(4, 3, strides=s, padding=p), lambda p=padding, s=stride: L.MaxPooling2D(2, strides=s, padding=p)))
+            add(f"free-size-{tag}", one((None, None, 3), lambda p=padding, s=stride: L.Conv2D(4, 3, strides=s, padding=p), lambda p=padding, s=stride: L.MaxPooling2D(3, strides=s, padding=p), lambda p=padding, s=stride: L.Conv2D(4, 1, strides=s, padding=p)))
     for padding in ["valid", "same"]:
         add(f"conv2d-dilated-{padding}", one(IMAGE, lambda p=padding: L.Conv2D(5, 3, dilation_rate=(2, 3), padding=p)))
         add(f"depthwise-dilated-{padding}", one(IMAGE, lambda p=padding: L.DepthwiseConv2D(3, dilation_rate=2, padding=p)))
         add(f"transpose-output-padding-{padding}", one(IMAGE, lambda p=padding: L.Conv2DTranspose(3, 3, strides=2, output_padding=1, padding=p)))
-        add(f"transpose-dilated-{padding}", one(IMAGE, lambda p=padding: L.Conv2DTranspose(3, 3, dilation_rate=2, padding=p)))
         add(f"transpose3d-{padding}", one(VOLUME, lambda p=padding: L.Conv3DTranspose(3, 3, strides=2, padding=p)))
         add(f"pool1d-{padding}", one(SIGNAL, lambda p=padding: L.AveragePooling1D(3, strides=2, padding=p), lambda p=padding: L.MaxPooling1D(2, padding=p)))
         add(f"pool3d-{padding}", one(VOLUME, lambda p=padding: L.AveragePooling3D(2, padding=p), lambda p=padding: L.MaxPooling3D(2, padding=p)))
@@ -150,9 +149,8 @@ def layer_models():
     add("dense-3d", one(SIGNAL, lambda: L.Dense(6, activation="selu"), lambda: L.Dense(2, use_bias=False)))
     for name in ["batchnorm", "layernorm"]:
         make = L.BatchNormalization if name == "batchnorm" else L.LayerNormalization
-        centre = "center" if name == "batchnorm" else "center"
         add(f"{name}-image", one(IMAGE, lambda m=make: m(), lambda: L.Conv2D(2, 2), lambda m=make: m(scale=False)))
-        add(f"{name}-signal", one(SIGNAL, lambda m=make, k=centre: m(**{k: False})))
+        add(f"{name}-signal", one(SIGNAL, lambda m=make: m(center=False)))
         add(f"{name}-vector", one((6,), lambda m=make: m(epsilon=0.1)))
     add("layernorm-axes", one(IMAGE, lambda: L.LayerNormalization(axis=[1, 2, 3])))
     add("groupnorm", one(IMAGE, lambda: L.GroupNormalization(2), lambda: L.Conv2D(4, 2), lambda: L.GroupNormalization(-1, scale=False)))
@@ -167,8 +165,8 @@ def layer_models():
     for name in "celu elu exponential gelu hard_sigmoid hard_silu hard_tanh leaky_relu log_sigmoid log_softmax mish relu relu6 selu sigmoid silu softmax softplus softsign swish tanh tanh_shrink".split():
         add(f"activation-{name}", one((5, 3), lambda n=name: L.Activation(n)))
     add("activation-object", one(IMAGE, lambda: L.Conv2D(3, 2, activation=L.LeakyReLU(0.1))))
-    for make in ["Average", "Max"]:
-        add(f"global-{make.lower()}", function(IMAGE, lambda x, m=make: [getattr(L, f"Global{m}{'Pooling2D' if m == 'Average' else 'Pooling2D'}")(keepdims=k)(x) for k in (False, True)]))
+    for make in [L.GlobalAveragePooling2D, L.GlobalMaxPooling2D]:
+        add(f"{make.__name__}", function(IMAGE, lambda x, m=make: [m(keepdims=k)(x) for k in (False, True)]))
     add("global-1d-3d", function([SIGNAL, VOLUME], lambda a, b: [L.GlobalAveragePooling1D()(a), L.GlobalMaxPooling1D()(a), L.GlobalAveragePooling3D()(b), L.GlobalMaxPooling3D(keepdims=True)(b)]))
     add("pad-crop", one(IMAGE, lambda: L.ZeroPadding2D(((1, 2), (3, 0))), lambda: L.Conv2D(2, 2), lambda: L.Cropping2D(((1, 0), (2, 3)))))
     add("pad-crop-1d", one(SIGNAL, lambda: L.ZeroPadding1D((1, 2)), lambda: L.Cropping1D((2, 0)), lambda: L.UpSampling1D(3)))

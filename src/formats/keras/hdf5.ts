@@ -71,18 +71,18 @@ export async function openHdf5(source: ByteSource): Promise<Hdf5> {
   const path = `/pare-${opened++}.h5`;
   serve(files.createFile("/", path.slice(1), {}, true, false), source);
   const guarded = <T>(what: string, read: () => T): T => {
+    // otherwise the library prints what goes wrong
+    library.activate_throwing_error_handler();
     try {
       return read();
     } catch (error) {
       if (error instanceof PareError) throw error;
-      return fail(source.name, `${what} can't be read (${messageOf(error)})`, "The file is damaged", error);
+      return fail(source.name, `${what} can't be read (${reasonOf(error)})`, "The file is damaged or cut short", error);
+    } finally {
+      library.deactivate_throwing_error_handler();
     }
   };
-  const file = guarded("it", () => {
-    const found = new h5.File(path, "r");
-    if (found.file_id < 0n) files.unlink(path);
-    return found.file_id < 0n ? fail(source.name, "it is no readable HDF5 file", "It is damaged or cut short") : found;
-  });
+  const file = guarded("it", () => new h5.File(path, "r"));
   const handle = { file };
   const { file_id } = file;
   open.register(handle, () => {
@@ -129,6 +129,12 @@ function serve(node: FileNode, source: ByteSource): void {
     ...node.node_ops,
     getattr: (...args) => ({ ...(getattr?.(...args) as object), size: source.size }),
   };
+}
+
+/** The innermost line of the library's report: "#006: H5Fsuper.c line 577 in H5F__super_read(): truncated file: ..." */
+function reasonOf(error: unknown): string {
+  const message = messageOf(error);
+  return [...message.matchAll(/^ *#\d+: .*?\(\): (.*)$/gm)].at(-1)?.[1] ?? message;
 }
 
 /** Text, or a list of texts, as a list; stored at fixed width they may come padded with zeros. */

@@ -13,7 +13,7 @@ export function convolution(axes: number): LayerRule {
     const groups = c.settings.number("groups", 1);
     const [sizes, out] = [kernel.shape.slice(0, axes), kernel.shape.at(-1)!];
     expectChannels(c, kernel.shape[axes]! * groups, x.channels);
-    const window = slide(windowOf(c, axes, sizes, c.settings.integers("strides", axes, ones(axes))), x.sizes);
+    const window = slide(c, windowOf(c, axes, sizes, c.settings.integers("strides", axes, ones(axes))), x.sizes);
     const w = arranged(kernel, kernel.shape, [axes + 1, axes, ...range(0, axes)]);
     const inputs = [x.value, addWeight(c, "kernel", w), ...biasInput(c, bias)];
     const y = c.b.op(c.name, "Conv", inputs, { ...window.attributes, group: groups });
@@ -55,7 +55,7 @@ function depthwiseConv(
   const [channels, multiplier] = kernel.shape.slice(axes) as [number, number];
   expectChannels(c, channels, x.channels);
   const given = c.settings.integers("strides", axes, ones(axes));
-  const window = slide(windowOf(c, axes, kernel.shape.slice(0, axes), given), x.sizes);
+  const window = slide(c, windowOf(c, axes, kernel.shape.slice(0, axes), given), x.sizes);
   const sizes = kernel.shape.slice(0, axes);
   const order = [axes, axes + 1, ...range(0, axes)];
   const w = arranged(kernel, kernel.shape, order, [channels * multiplier, 1, ...sizes]);

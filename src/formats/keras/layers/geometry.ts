@@ -28,7 +28,11 @@ export function windowOf(c: LayerCall, axes: number, kernel: readonly number[], 
 }
 
 /** ONNX attributes of a window, and the sizes it leaves. */
-export function slide(window: Window, sizes: Shape): { readonly attributes: Attributes; readonly sizes: Shape } {
+export function slide(
+  c: LayerCall,
+  window: Window,
+  sizes: Shape,
+): { readonly attributes: Attributes; readonly sizes: Shape } {
   const { kernel, strides, dilations, padding } = window;
   const spans = kernel.map((size, i) => (size - 1) * dilations[i]! + 1);
   const out = sizes.map((size, i) => {
@@ -41,6 +45,11 @@ export function slide(window: Window, sizes: Shape): { readonly attributes: Attr
     const stride = strides[i]!;
     const size = sizes[i]!;
     if (padding === "causal" || stride === 1) return span - 1;
+    // a window of one element never reaches over the end
+    if (span === 1) return 0;
+    // the runtime counts padding that strides jump over as negative, and refuses it
+    if (size === null && span < stride)
+      unsupported(c, "its strides are larger than its window and the input's size is free", "Fix the input's size");
     return size === null ? null : Math.max(0, (Math.ceil(size / stride) - 1) * stride + span - size);
   });
   if (totals.includes(null)) return { attributes: { ...shared, auto_pad: "SAME_UPPER" }, sizes: out };

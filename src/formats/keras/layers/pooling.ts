@@ -6,7 +6,7 @@ export function pooling(op: "MaxPool" | "AveragePool", axes: number): LayerRule 
   return (c) => {
     const x = spatial(c, axes);
     const size = c.settings.integers("pool_size", axes, new Array<number>(axes).fill(2));
-    const window = slide(windowOf(c, axes, size, c.settings.integers("strides", axes, size)), x.sizes);
+    const window = slide(c, windowOf(c, axes, size, c.settings.integers("strides", axes, size)), x.sizes);
     const { dilations: _, ...attributes } = window.attributes;
     return x.result(c.b.op(c.name, op, [x.value], attributes), x.channels, window.sizes);
   };
