@@ -82,6 +82,9 @@ figcaption { margin-top: 8px; color: var(--muted); font-size: 0.875rem; }
 .small { margin: 0; } .small figcaption { margin: 0 0 6px; color: var(--ink); }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 6px 24px; } .facts dt { color: var(--muted); }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
+.settings { columns: 3 220px; column-gap: 36px; font-size: 0.9375rem; } .settings dt { color: var(--muted); }
+.settings div { display: flex; justify-content: space-between; gap: 16px; padding: 4px 0; border-bottom: 1px solid var(--line); break-inside: avoid; }
+.settings dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .methods dt { font-weight: 600; } .methods dd { margin: 0 0 12px; color: var(--muted); }
 @media (max-width: 640px) {
   main { padding: 20px 20px 48px; }

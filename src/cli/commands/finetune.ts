@@ -90,6 +90,8 @@ interface Job {
   readonly graph: Graph;
   /** The model file, or the architecture. */
   readonly name: string;
+  /** Options of the architecture. */
+  readonly shape?: Readonly<Record<string, unknown>>;
   readonly data: OpenData;
   readonly flags: TrainFlags;
   readonly schema: TrainSchema;
@@ -99,7 +101,7 @@ interface Job {
 
 /** Trains, saves and reports. */
 export async function trainModel(command: Command, env: Environment, job: Job): Promise<void> {
-  const { graph, name, data, flags, schema } = job;
+  const { graph, name, shape = {}, data, flags, schema } = job;
   if (flags.report !== undefined) checkReport(flags.report);
   const options = readFlags(command, schema);
   const work = flags.work ?? `${flags.output}.work`;
@@ -115,7 +117,7 @@ export async function trainModel(command: Command, env: Environment, job: Job): 
       ...(job.untrained && { untrained: true }),
       ...(flags.validation !== undefined && { validationSplit: flags.validation }),
       store: await folderStore(work),
-      run: JSON.stringify([name, flags.data, flags.teacher ?? "", flags.lossGraph ?? "", options, env.seed]),
+      run: JSON.stringify([name, shape, flags.data, flags.teacher ?? "", flags.lossGraph ?? "", options, env.seed]),
       progress,
       record(entry) {
         if (entry.kind === "epoch") env.watcher.note(epochLine(entry));
@@ -135,7 +137,7 @@ export async function trainModel(command: Command, env: Environment, job: Job): 
     output: basename(saved.path),
     bytes: saved.bytes,
     batch: options.batch,
-    settings: options,
+    settings: { ...shape, ...options },
     data: data.dataset.name,
     machine: machineOf(env.runtime),
     seed: env.seed,

@@ -55,7 +55,14 @@ export function define(command: Command, signal: AbortSignal): void {
     const options = parseOptions(architecture.options, given, `pare train --arch ${flags.arch}`, true);
     const graph = architecture.build(options, random(env.seed).fork("weights"));
     const data = await openTrainingData(command, env, flags.output, graph, flags, scratchOptions);
-    const name = `${flags.arch} ${JSON.stringify(options)}`;
-    await trainModel(command, env, { graph, name, data, flags, schema: scratchOptions, untrained: true });
+    await trainModel(command, env, {
+      graph,
+      name: flags.arch,
+      shape: options,
+      data,
+      flags,
+      schema: scratchOptions,
+      untrained: true,
+    });
   });
 }

@@ -17,8 +17,9 @@ export interface CurvesOptions {
   /** The axis begins at 0. */
   readonly zero?: boolean;
   readonly tickFormat: (y: number) => string;
-  /** The epoch whose weights were kept. */
+  /** The epoch whose weights were kept, and the side on which there is room to say so. */
   readonly best?: number;
+  readonly bestAt?: "top" | "bottom";
 }
 
 /** Values over the epochs of a run. */
@@ -32,7 +33,7 @@ function draw(
   options: CurvesOptions,
   { width, narrow }: Size,
 ): Markup {
-  const { label, best } = options;
+  const { label, best, bestAt = "top" } = options;
   const end = Math.max(...curves.flatMap(({ points }) => points.map(({ epoch }) => epoch)));
   return svg(`${label} over the epochs: ${curves.map(({ name }) => name).join(", ")}`, {
     width,
@@ -51,7 +52,7 @@ function draw(
     },
     marks: [
       plot.gridY({ stroke: "var(--line)", strokeOpacity: 1, ticks: 4 }),
-      ...(best === undefined ? [] : bestMarks(plot, best, end)),
+      ...(best === undefined ? [] : bestMarks(plot, best, end, bestAt)),
       ...curves.flatMap(({ points, colour, dots }) => [
         plot.line(points, { x: "epoch", y: "y", stroke: colour, strokeWidth: 1.75, clip: true }),
         ...(dots ? [plot.dot(points, { x: "epoch", y: "y", title: "title", r: 3, fill: colour })] : []),
@@ -60,16 +61,16 @@ function draw(
   });
 }
 
-function bestMarks(plot: Canvas["plot"], best: number, end: number) {
+function bestMarks(plot: Canvas["plot"], best: number, end: number, at: "top" | "bottom") {
   const left = best > end / 2;
   return [
     plot.ruleX([best], { stroke: "var(--muted)", strokeDasharray: "4 4" }),
     plot.text([best], {
       x: (epoch: number) => epoch,
-      frameAnchor: "top",
+      frameAnchor: at,
       textAnchor: left ? "end" : "start",
       dx: left ? -6 : 6,
-      dy: 6,
+      dy: at === "top" ? 6 : -6,
       text: (epoch: number) => `best: epoch ${epoch}`,
       fill: "var(--muted)",
       ...halo,

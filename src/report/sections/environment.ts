@@ -64,8 +64,13 @@ const table: readonly Method[] = [
     text: "Plans are chosen on one part of the samples and confirmed on another that had no say in the choice.",
   },
   {
+    title: "Training",
+    applies: ({ training }) => training !== undefined,
+    text: "Loss and accuracy while training are means over the samples of the steps, augmented as they were, by weights that move meanwhile. The score is measured after every epoch on the whole validation split, by the weights as they would be saved.",
+  },
+  {
     title: "Size",
-    applies: () => true,
+    applies: ({ models }) => models.length > 0,
     text: "Bytes of the file as written, external data included; gzip and brotli are what a web server would send.",
   },
   {

@@ -1,8 +1,7 @@
-import type { Canvas } from "../charts/canvas.ts";
-import { tickText } from "../charts/canvas.ts";
+import { type Canvas, tickText } from "../charts/canvas.ts";
 import { type Curve, curvesChart } from "../charts/curves.ts";
 import { metricValue, percent, significant } from "../format.ts";
-import { type Content, html, type Markup } from "../markup.ts";
+import { html, type Markup } from "../markup.ts";
 import type { TrainingReport } from "../report.ts";
 import { epochColumns } from "../training.ts";
 import { figure, folded, number, type SectionMaker, table } from "./parts.ts";
@@ -43,16 +42,14 @@ export const epochs: SectionMaker = ({ training }) => {
 export const settings: SectionMaker = ({ training }) => {
   if (!training) return undefined;
   const text = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? ""));
-  const known = Object.entries(training.settings).filter(([, value]) => value !== undefined && text(value) !== "[]");
-  const facts: readonly (readonly [title: string, content: Content])[] = [
-    ["minimised", training.loss],
-    ...known.map(([key, value]) => [key, html`<code>${text(value)}</code>`] as const),
-  ];
+  const facts = Object.entries({ loss: training.loss, ...training.settings })
+    .map(([key, value]) => [key, text(value)] as const)
+    .filter(([, value]) => !["", "[]", "{}"].includes(value));
   return {
     id: "settings",
     title: "Settings",
     link: "Settings",
-    body: html`<dl class="facts">${facts.map(([title, content]) => html`<dt>${title}</dt><dd>${content}</dd>`)}</dl>`,
+    body: html`<dl class="settings">${facts.map(([key, value]) => html`<div><dt>${key}</dt><dd>${value}</dd></div>`)}</dl>`,
   };
 };
 
@@ -98,11 +95,11 @@ function scoreFigures(training: TrainingReport, canvas: Canvas): Markup[] {
   const figures: Markup[] = [];
   if (together.length > 0) {
     const chart = curvesChart(canvas, together, {
-      label:
-        together.length > 1 ? "right, share of samples" : share && right.points.length === 0 ? score.name : "accuracy",
+      label: right.points.length > 0 ? "accuracy" : score.name,
       height: 260,
       tickFormat: (y) => percent(y),
       ...bestOf(training),
+      bestAt: "bottom",
     });
     const key = html`<p class="key"><span><i class="swatch model-1"></i>while training</span><span><i class="swatch model-2"></i>${score.name} on the validation split</span></p>`;
     const caption =
