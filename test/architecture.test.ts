@@ -19,6 +19,7 @@ const rows: readonly (readonly string[])[] = [
   ["metrics"],
   ["training"],
   ["analysis"],
+  ["pruning"],
   ["techniques"],
   ["recipe"],
   ["report"],

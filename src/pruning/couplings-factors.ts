@@ -78,11 +78,7 @@ function applyProduct(
  * A part takes over the whole's strides that its indices respect; the whole those of its parts that all of them have:
  * otherwise parts without that structure would be bound to it.
  */
-function applyPart(
-  relation: PartRelation,
-  siblings: readonly PartRelation[],
-  strides: number[][],
-): readonly AxisId[] {
+function applyPart(relation: PartRelation, siblings: readonly PartRelation[], strides: number[][]): readonly AxisId[] {
   const { part, whole, index } = relation;
   const changed = new Set<AxisId>();
   for (const s of strides[whole]!.slice(1, -1)) {

@@ -2,9 +2,9 @@ import { type Graph, nodeLabel } from "../graph/graph.ts";
 import { consumersOf } from "../graph/walk.ts";
 import { dtypes } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { Group, Place } from "./couplings.ts";
 import type { AxisId } from "./couplings-relations.ts";
 import type { Factor, Solution } from "./couplings-solve.ts";
-import type { Group, Place } from "./couplings.ts";
 
 /** One factor of one axis of a value. */
 interface FactorPlace {
@@ -42,7 +42,10 @@ export function groupsOf(
     if (freeze?.position) continue;
     const byReason = kinds.get(set) ?? new Map<string, number[]>();
     kinds.set(set, byReason);
-    byReason.set(freeze?.reason ?? "", [...(byReason.get(freeze?.reason ?? "") ?? []), unit]);
+    const reason = freeze?.reason ?? "";
+    const units = byReason.get(reason) ?? [];
+    byReason.set(reason, units);
+    units.push(unit);
   }
   const names = new Map<string, number>();
   return [...kinds].flatMap(([set, byReason]) => {
@@ -78,10 +81,7 @@ function isWeight({ dtype, shape }: Tensor): boolean {
 }
 
 /** The places of every unit; equal sets are the same object. */
-function placeSets(
-  axesOf: ReadonlyMap<string, readonly AxisId[]>,
-  solution: Solution,
-): ReadonlyMap<number, PlaceSet> {
+function placeSets(axesOf: ReadonlyMap<string, readonly AxisId[]>, solution: Solution): ReadonlyMap<number, PlaceSet> {
   const first = new Map<FactorPlace, PlaceSet>();
   const sets = new Map<number, PlaceSet>();
   for (const [name, axes] of axesOf) {

@@ -31,7 +31,8 @@ export function nodeView(
   types: KnownTypes,
   constantOf: (name: string) => Tensor | undefined,
 ): NodeView {
-  const shape = (name: string | undefined): readonly number[] | undefined => (name ? types.get(name)?.shape : undefined);
+  const shape = (name: string | undefined): readonly number[] | undefined =>
+    name ? types.get(name)?.shape : undefined;
   return {
     node,
     opset: graph.opsets[node.domain] ?? graph.opsets[""] ?? 1,

@@ -16,7 +16,9 @@ export interface ComputedSizes {
   readonly used: readonly { readonly value: string; readonly axis: number; readonly reason: string }[];
 }
 
-const elementwise = new Set("Add Sub Mul Div Mod Neg Floor Ceil Round Max Min Where Equal And Or Not Sqrt Pow".split(" "));
+const elementwise = new Set(
+  "Add Sub Mul Div Mod Neg Floor Ceil Round Max Min Where Equal And Or Not Sqrt Pow".split(" "),
+);
 const kept = new Set(["Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"]);
 /** Inputs that shape the output, and are adapted to a cut. */
 const targets = new Set(["Reshape:1", "Expand:1", "ConstantOfShape:0", "Resize:3"]);
@@ -53,7 +55,8 @@ export function computedSizes(
     if (made) elements.set(node.outputs[0]!, made);
     else {
       const reason = `'${nodeLabel(node)}' computes with its size`;
-      for (const { name } of tracked) for (const { sizes } of elements.get(name)!) for (const s of sizes) used.push({ ...s, reason });
+      for (const { name } of tracked)
+        for (const { sizes } of elements.get(name)!) for (const s of sizes) used.push({ ...s, reason });
     }
   }
   return { elements, used };

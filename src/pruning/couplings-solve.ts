@@ -77,7 +77,11 @@ interface Joins {
  * Below the largest stride that part and whole share and the indices respect, factors are the same. Above it blocks are
  * matched by their outermost factor; what lies between can't be cut on its own.
  */
-function joinPart({ part, whole, index, by }: PartRelation, factors: readonly (readonly Factor[])[], joins: Joins): void {
+function joinPart(
+  { part, whole, index, by }: PartRelation,
+  factors: readonly (readonly Factor[])[],
+  joins: Joins,
+): void {
   const ends = (axis: AxisId): number[] => factors[axis]!.map(({ stride, size }) => stride * size);
   const shared = ends(part).filter((stride) => ends(whole).includes(stride) && isAligned(index, stride));
   const block = Math.max(1, ...shared);

@@ -1,13 +1,13 @@
 import { fail } from "../errors.ts";
+import { withoutDefaultInputs } from "../graph/defaults.ts";
 import { type Draft, edit } from "../graph/edit.ts";
 import { type Graph, type Node, opKey } from "../graph/graph.ts";
-import { withoutDefaultInputs } from "../graph/defaults.ts";
 import { consumersOf } from "../graph/walk.ts";
 import { dtypes } from "../tensor/dtype.ts";
 import { floatToHalf } from "../tensor/half.ts";
 import { float32, type Tensor, tensor } from "../tensor/tensor.ts";
-import { nodeView } from "./couplings-relate.ts";
 import type { Couplings } from "./couplings.ts";
+import { nodeView } from "./couplings-relate.ts";
 import { type Cuts, type KeptIndices, keptIndices } from "./cut.ts";
 import { zeroed } from "./cut-weights.ts";
 import { couplingRule } from "./rules/index.ts";
@@ -65,22 +65,37 @@ interface MaskContext {
 }
 
 /** Inputs of a node where an element of zero takes the element out of the result, or changes nothing. */
-const harmless = new Map<string, readonly number[]>([
-  ...["Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "BatchNormalization"].map(
-    (op): [string, number[]] => [op, op.length > 7 && op.startsWith("B") ? [1, 2] : [1, 2, 3]],
-  ),
-  ...["InstanceNormalization", "LayerNormalization", "GroupNormalization", "PRelu"].map((op): [string, number[]] => [
-    op,
-    [1, 2],
-  ]),
-  ...["Add", "Mul", "Sub"].map((op): [string, number[]] => [op, [0, 1]]),
-  ...["Gather", "Transpose", "Identity"].map((op): [string, number[]] => [op, [0]]),
-]);
+const harmless: Readonly<Record<string, readonly number[]>> = {
+  Conv: [1, 2],
+  ConvTranspose: [1, 2],
+  Gemm: [1, 2],
+  MatMul: [1],
+  Einsum: [1],
+  LSTM: [1, 2, 3],
+  GRU: [1, 2, 3],
+  RNN: [1, 2, 3],
+  "com.microsoft:Attention": [1, 2],
+  "com.microsoft:FusedMatMul": [1],
+  "com.microsoft:MultiHeadAttention": [3],
+  BatchNormalization: [1, 2],
+  InstanceNormalization: [1, 2],
+  LayerNormalization: [1, 2],
+  GroupNormalization: [1, 2],
+  RMSNormalization: [1],
+  SimplifiedLayerNormalization: [1],
+  PRelu: [1],
+  Add: [0, 1],
+  Sub: [0, 1],
+  Mul: [0, 1],
+  Gather: [0],
+  Identity: [0],
+  Transpose: [0],
+};
 
 function mayBeZero(graph: Graph, name: string, weight: Tensor): boolean {
   if (dtypes[weight.dtype].kind !== "float" || dtypes[weight.dtype].bits < 16) return false;
   return consumersOf(graph, name).every((node) =>
-    node.inputs.every((input, i) => input !== name || harmless.get(opKey(node))?.includes(i)),
+    node.inputs.every((input, i) => input !== name || harmless[opKey(node)]?.includes(i)),
   );
 }
 

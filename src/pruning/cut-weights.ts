@@ -15,62 +15,58 @@ export function gathered(source: Tensor, kept: Kept): Tensor {
     const strings = source.strings;
     return stringTensor(
       shape,
-      offsets(source.shape, kept, 1).map((i) => strings[i]!),
+      offsets(source.shape, kept).map((i) => strings[i]!),
     );
   }
   if (isPacked(source.dtype)) {
     return lazyTensor(source.dtype, shape, (offset, length) => {
       const all = unpack(source.bytes(), source.dtype, source.size);
-      const some = offsets(source.shape, kept, 1).map((i) => all[i]!);
+      const some = offsets(source.shape, kept).map((i) => all[i]!);
       return pack(some, source.dtype).subarray(offset, offset + length);
     });
   }
-  return lazyTensor(source.dtype, shape, (offset, length) => gatherBytes(source, kept, shape, offset, length));
+  return lazyTensor(source.dtype, shape, (offset, length) => gatherBytes(source, kept, offset, length));
 }
 
 /** Bytes `offset` to `offset + length` of what stays, by rows: a row is what belongs to one index of the first axis. */
-function gatherBytes(source: Tensor, kept: Kept, shape: readonly number[], offset: number, length: number): Uint8Array {
+function gatherBytes(source: Tensor, kept: Kept, offset: number, length: number): Uint8Array {
   const element = packedBytes(source.dtype, 1);
-  const from = sizeOf(source.shape.slice(1)) * element;
-  const to = sizeOf(shape.slice(1)) * element;
+  // 8 and 16 byte elements move as words of 4
+  const Words = element % 4 === 0 ? Uint32Array : element === 2 ? Uint16Array : Uint8Array;
+  const words = element / Words.BYTES_PER_ELEMENT;
+  const from = sizeOf(source.shape.slice(1)) * words;
+  const inner = Int32Array.from(offsets([...source.shape.slice(1), words], kept.slice(1)));
+  const to = inner.length * Words.BYTES_PER_ELEMENT;
   if (to === 0 || length === 0) return new Uint8Array(0);
-  const rows = Array.from({ length: shape[0] ?? 1 }, (_, i) => kept[0]?.[i] ?? i);
-  const runs = runsOf(source.shape.slice(1), kept.slice(1), element);
+  const rows = kept[0] ?? Array.from({ length: source.shape[0] ?? 1 }, (_, i) => i);
   const [first, last] = [Math.floor(offset / to), Math.ceil((offset + length) / to)];
-  const out = new Uint8Array((last - first) * to);
-  const perRead = Math.max(1, Math.floor(readAtOnce / from));
+  const out = new Words((last - first) * inner.length);
+  const rowBytes = from * Words.BYTES_PER_ELEMENT;
+  const perRead = Math.max(1, Math.floor(readAtOnce / rowBytes));
+  let at = 0;
   for (let row = first; row < last; ) {
     const start = rows[row]!;
     let end = row + 1;
     while (end < last && rows[end]! - start < perRead) end++;
-    const block = source.bytes(start * from, (rows[end - 1]! - start + 1) * from);
+    const bytes = source.bytes(start * rowBytes, (rows[end - 1]! - start + 1) * rowBytes);
+    const aligned = bytes.byteOffset % Words.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
+    const block = new Words(
+      aligned.buffer as ArrayBuffer,
+      aligned.byteOffset,
+      aligned.byteLength / Words.BYTES_PER_ELEMENT,
+    );
     for (; row < end; row++) {
-      let at = (row - first) * to;
-      for (const run of runs) {
-        const begin = (rows[row]! - start) * from + run.start;
-        out.set(block.subarray(begin, begin + run.length), at);
-        at += run.length;
-      }
+      const base = (rows[row]! - start) * from;
+      for (let i = 0; i < inner.length; i++) out[at++] = block[base + inner[i]!]!;
     }
   }
-  return out.subarray(offset - first * to, offset - first * to + length);
+  return new Uint8Array(out.buffer).subarray(offset - first * to, offset - first * to + length);
 }
 
-/** Runs of bytes that stay of one row. */
-function runsOf(shape: readonly number[], kept: Kept, element: number): { start: number; length: number }[] {
-  const runs: { start: number; length: number }[] = [];
-  for (const at of offsets(shape, kept, element)) {
-    const last = runs.at(-1);
-    if (last && last.start + last.length === at) last.length += element;
-    else runs.push({ start: at, length: element });
-  }
-  return runs;
-}
-
-/** Offsets of the elements that stay, in order, times `element`. */
-function offsets(shape: readonly number[], kept: Kept, element: number): number[] {
+/** Offsets of the elements that stay, in order. */
+function offsets(shape: readonly number[], kept: Kept): number[] {
   let found = [0];
-  let stride = sizeOf(shape) * element;
+  let stride = sizeOf(shape);
   for (const [axis, size] of shape.entries()) {
     stride /= Math.max(1, size);
     const indices = kept[axis] ?? Array.from({ length: size }, (_, i) => i);

@@ -1,6 +1,6 @@
 import { fail } from "../errors.ts";
-import { type Draft, edit } from "../graph/edit.ts";
 import { withoutDefaultInputs } from "../graph/defaults.ts";
+import { type Draft, edit } from "../graph/edit.ts";
 import { type Graph, isNode, type Node, nodeLabel, opKey, type Value } from "../graph/graph.ts";
 import type { Couplings, Group } from "./couplings.ts";
 import { nodeView } from "./couplings-relate.ts";

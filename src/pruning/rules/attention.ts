@@ -1,6 +1,6 @@
 import { type Attribute, float, floatAttribute, intAttribute } from "../../graph/graph.ts";
 import type { AxisId } from "../couplings-relations.ts";
-import { type CouplingRule, type Cutting, type Relating } from "./rule.ts";
+import type { CouplingRule, Cutting, Relating } from "./rule.ts";
 
 /** Whole heads of queries by groups that share a key, and inside a head queries with keys and values with outputs. */
 interface Heads {
@@ -22,7 +22,13 @@ function heads(r: Relating, queryHeads: number, keyHeads: number, key: number, v
 const int = (value: number): Attribute => ({ type: "int", value });
 
 /** Cuts the attribute that counts heads, and writes out a scale that would follow from the width of a head. */
-function cutHeads(c: Cutting, name: string, fallback: number, keyWidth: number, kept: number): Record<string, Attribute> {
+function cutHeads(
+  c: Cutting,
+  name: string,
+  fallback: number,
+  keyWidth: number,
+  kept: number,
+): Record<string, Attribute> {
   const before = intAttribute(c.node, name, fallback);
   const scale = floatAttribute(c.node, "scale", 0) || 1 / Math.sqrt(keyWidth);
   return before === kept ? { scale: float(scale) } : { [name]: int(kept), scale: float(scale) };
@@ -127,7 +133,11 @@ export const multiHeadAttention: CouplingRule = {
     if (bias !== undefined) {
       let start = 0;
       for (const axes of [q, k, v]) {
-        r.part(axes[2]!, bias, Int32Array.from({ length: r.size(axes[2]!) }, (_, i) => start + i));
+        r.part(
+          axes[2]!,
+          bias,
+          Int32Array.from({ length: r.size(axes[2]!) }, (_, i) => start + i),
+        );
         start += r.size(axes[2]!);
       }
     }

@@ -1,5 +1,5 @@
-import { broadcast, type CouplingRule, fromFront } from "./rule.ts";
 import { intAttribute } from "../../graph/graph.ts";
+import { broadcast, type CouplingRule, fromFront } from "./rule.ts";
 
 /** Every output element depends on the elements of the inputs at its place, inputs broadcast. */
 export const elementwise: CouplingRule = {

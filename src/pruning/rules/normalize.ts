@@ -1,7 +1,7 @@
 import { floatAttribute, intAttribute, intsAttribute } from "../../graph/graph.ts";
 import { float32, int64 } from "../../tensor/tensor.ts";
-import { broadcast, type CouplingRule, fromFront, type Masking } from "./rule.ts";
 import { unary } from "./elementwise.ts";
+import { broadcast, type CouplingRule, fromFront, type Masking } from "./rule.ts";
 
 const label = ({ node }: Pick<Masking, "node">): string => node.name || node.outputs[0]!;
 
@@ -45,7 +45,14 @@ export const layerNormalization: CouplingRule = {
     const first = fromFront(intAttribute(m.node, "axis", -1), rank);
     const axes = Array.from({ length: rank - first }, (_, i) => first + i);
     if (axes.every((axis) => !m.keptIn(0, axis))) return;
-    const normalized = standardize(m, m.node.inputs[0]!, m.keep(0, axes), axes, m.ratio(0, axes), m.node.op.startsWith("L"));
+    const normalized = standardize(
+      m,
+      m.node.inputs[0]!,
+      m.keep(0, axes),
+      axes,
+      m.ratio(0, axes),
+      m.node.op.startsWith("L"),
+    );
     scaleAndShift(m, normalized, m.node.inputs[1], m.node.inputs[2]);
   },
 };
@@ -101,18 +108,18 @@ export const groupNormalization: CouplingRule = {
     c.become({ attributes: { ...c.node.attributes, num_groups: { type: "int", value: left } } });
   },
   mask(m) {
-    const [batch, channels, ...places] = m.shapeIn(0)!;
+    const [, channels, ...places] = m.shapeIn(0)!;
     const groups = intAttribute(m.node, "num_groups", 1);
     const kept = m.keptIn(0, 1);
     if (!kept || m.opset < 21) return;
     const inner = channels! / groups;
     const left = new Set(kept.map((i) => i % inner)).size;
     if (left === inner) return;
-    const grouped = (value: string, size: number): string =>
-      m.draft.emit("Reshape", [value, m.draft.constant("shape", int64([size, groups, inner, -1]))]);
-    const keep = grouped(m.keep(0, [1]), 1);
-    const normalized = standardize(m, grouped(m.node.inputs[0]!, batch!), keep, [2, 3], inner / left, true);
-    const back = m.draft.constant("shape", int64([batch!, channels!, ...places]));
+    const grouped = (value: string): string =>
+      m.draft.emit("Reshape", [value, m.draft.constant("shape", int64([0, groups, inner, -1]))]);
+    const keep = grouped(m.keep(0, [1]));
+    const normalized = standardize(m, grouped(m.node.inputs[0]!), keep, [2, 3], inner / left, true);
+    const back = m.draft.constant("shape", int64([0, channels!, ...places]));
     const column = (i: number): string =>
       m.draft.emit("Reshape", [m.node.inputs[i]!, m.draft.constant("shape", int64([-1, ...places.map(() => 1)]))]);
     scaleAndShift(m, m.draft.emit("Reshape", [normalized, back]), column(1), column(2));

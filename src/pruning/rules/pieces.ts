@@ -1,6 +1,6 @@
 import { type Attribute, intAttribute, intsAttribute, stringAttribute } from "../../graph/graph.ts";
 import { int64, toNumbers } from "../../tensor/tensor.ts";
-import { type CouplingRule, type Cutting, fromFront, type NodeView, range, type Relating } from "./rule.ts";
+import { type CouplingRule, type Cutting, fromFront, type NodeView, type Relating, range } from "./rule.ts";
 
 const label = (r: NodeView): string => r.node.name || r.node.outputs[0]!;
 
@@ -119,7 +119,9 @@ export const slice: CouplingRule = {
 
 /** A Slice where indices stay evenly spaced, a Gather behind it where they do not. */
 function cutSlice(c: Cutting, axes: readonly (Bounds & { readonly places?: readonly number[] })[]): void {
-  const uneven = axes.filter(({ places }) => places?.some((p, i) => i > 1 && p - places[i - 1]! !== places[1]! - places[0]!));
+  const uneven = axes.filter(({ places }) =>
+    places?.some((p, i) => i > 1 && p - places[i - 1]! !== places[1]! - places[0]!),
+  );
   const far = 2 ** 31 - 1;
   const read = (i: number, attribute: string): number[] => {
     const given = c.constant(i);
@@ -132,7 +134,11 @@ function cutSlice(c: Cutting, axes: readonly (Bounds & { readonly places?: reado
     const end = places.at(-1)! + step;
     return [places[0]!, end < 0 ? -far : end, step];
   });
-  const [starts, ends, steps] = [0, 1, 2].map((k) => triples.map((triple) => triple[k]!)) as [number[], number[], number[]];
+  const [starts, ends, steps] = [0, 1, 2].map((k) => triples.map((triple) => triple[k]!)) as [
+    number[],
+    number[],
+    number[],
+  ];
   const onAxes = axes.map(({ axis }) => axis);
   let to = c.node.outputs[0]!;
   for (const { axis, places } of uneven) {
@@ -226,14 +232,12 @@ export const pad: CouplingRule = {
   },
   cut(c) {
     const pads = padding(c);
-    if (!pads || !pads.axes.some((axis) => c.keptOut(0, axis))) return;
-    const count = (axis: number, from: number, to: number): number =>
-      c.keptOut(0, axis)?.filter((i) => i >= from && i < to).length ?? to - from;
-    const before = pads.axes.map((axis, i) => count(axis, 0, Math.max(0, pads.before[i]!)) || Math.min(0, pads.before[i]!));
-    const after = pads.axes.map((axis, i) => {
-      const size = c.shapeOut(0)![axis]!;
-      return count(axis, size - Math.max(0, pads.after[i]!), size) || Math.min(0, pads.after[i]!);
-    });
+    if (!pads?.axes.some((axis) => c.keptOut(0, axis))) return;
+    // a negative amount crops, and stands on an axis that stays
+    const amount = (axis: number, given: number, from: number): number =>
+      given < 0 ? given : (c.keptOut(0, axis)?.filter((i) => i >= from && i < from + given).length ?? given);
+    const before = pads.axes.map((axis, i) => amount(axis, pads.before[i]!, 0));
+    const after = pads.axes.map((axis, i) => amount(axis, pads.after[i]!, c.shapeOut(0)![axis]! - pads.after[i]!));
     const value = [...before, ...after];
     if (c.opset < 11) c.become({ attributes: { ...c.node.attributes, pads: { type: "ints", value } } });
     else c.become({ inputs: [c.node.inputs[0]!, c.draft.constant("pads", int64(value)), ...c.node.inputs.slice(2)] });

@@ -5,7 +5,10 @@ import { patchShapeInput } from "./shape-inputs.ts";
 
 /** Runs of axes with the same product number the same elements. */
 function relateRuns(r: Relating, x: readonly AxisId[], y: readonly AxisId[]): void {
-  if (x.some((axis) => r.size(axis) === 0)) return r.freezeAll("values without elements");
+  if (x.some((axis) => r.size(axis) === 0)) {
+    r.freezeAll("values without elements");
+    return;
+  }
   let [left, right]: [AxisId[], AxisId[]] = [[], []];
   let [from, to] = [1, 1];
   let at = 0;

@@ -1,5 +1,5 @@
-import type { Node } from "../../graph/graph.ts";
 import type { Draft } from "../../graph/edit.ts";
+import type { Node } from "../../graph/graph.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { AxisId } from "../couplings-relations.ts";
 

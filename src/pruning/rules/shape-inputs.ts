@@ -28,7 +28,14 @@ export function patchShapeInput(c: Cutting, input: number, infers = false): void
   } else {
     const chosen = shape.map((_, axis) => patches.find((patch) => patch.axis === axis));
     const fixed = chosen.map((patch, axis) => (patch ? value(axis, patch.wanted) : 0));
-    const mask = c.draft.constant("patched", tensor("bool", [shape.length], Uint8Array.from(chosen, (patch) => (patch ? 1 : 0))));
+    const mask = c.draft.constant(
+      "patched",
+      tensor(
+        "bool",
+        [shape.length],
+        Uint8Array.from(chosen, (patch) => (patch ? 1 : 0)),
+      ),
+    );
     const values = c.draft.constant("sizes", int64(fixed));
     inputs[input] = c.draft.emit("Where", [mask, values, inputs[input]!]);
   }
