@@ -295,6 +295,27 @@ test("tokens: windows and the tokens that follow, masks, text through a tokenize
   await expect(open(path, inputs, { window: 9, tokenize })).rejects.toThrow("has 8 tokens");
 });
 
+test("tokens: shuffled windows begin elsewhere for each seed, hold each token at most twice and miss few", async () => {
+  const count = 101;
+  const inputs = [input("ids", ["B", "T"], "int64")];
+  const path = folder("crops", {
+    "train.bin": new Uint8Array(Uint16Array.from({ length: count }, (_, i) => i).buffer),
+  });
+  const data = await open(path, inputs, { window: 10 });
+  const starts = new Set<number>();
+  for (let seed = 0; seed < 20; seed++) {
+    const batches = [];
+    for await (const batch of data.batches({ batch: 4, seed })) batches.push(batch);
+    const ids = batches.flatMap((batch) => toNumbers(batch.inputs.ids!));
+    const next = batches.flatMap(({ labels }) => toNumbers(labels!));
+    expect(ids).toHaveLength(10 * data.size()!);
+    expect(next).toEqual(ids.map((id) => id + 1));
+    expect(new Set(ids).size).toBeGreaterThan(80);
+    starts.add(Math.min(...ids));
+  }
+  expect(starts.size).toBeGreaterThan(5);
+});
+
 test("modules: a generator of batches with plain numbers", async () => {
   const path = folder("module", {
     "good.mjs": `export default function* ({ batch }) {

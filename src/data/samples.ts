@@ -1,5 +1,5 @@
 import { fail } from "../errors.ts";
-import { random } from "../random.ts";
+import { type Random, random } from "../random.ts";
 import type { Batch, BatchOptions, Dataset } from "./dataset.ts";
 
 /** The samples of one split, in random access. */
@@ -7,6 +7,8 @@ export interface Samples {
   readonly count: number;
   /** The samples at these places, in this order. */
   read(indices: readonly number[]): Promise<Batch>;
+  /** As many samples cut elsewhere, where samples are windows into something longer. */
+  recut?(random: Random): Samples;
 }
 
 /** A dataset over splits with random access: batching, limits and shuffling are the same for every kind. */
@@ -25,7 +27,9 @@ export function datasetOf(name: string, splits: ReadonlyMap<string, Samples>, cl
       return datasetOf(name, sortSplits(new Map([...splits, [split, rest], ["val", held]])), classes);
     },
     async *batches(options) {
-      const samples = pick(options.split);
+      const { split, seed } = options;
+      const stored = pick(split);
+      const samples = (seed !== undefined && stored.recut?.(random(seed).fork("cut"))) || stored;
       for (const indices of batchIndices(samples.count, options)) yield await samples.read(indices);
     },
   };

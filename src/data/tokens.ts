@@ -9,8 +9,8 @@ const tokenName = /\.(bin|npy|txt)(\.gz|\.br)?$/i;
 
 /**
  * Text for a language model: token ids (.bin holds uint16, as in nanoGPT's files; .npy any integers), or plain text
- * and a tokenizer. A sample is a window of T tokens; windows do not overlap. Its labels `[n, T]` are the tokens one
- * place later.
+ * and a tokenizer. A sample is a window of T tokens; windows do not overlap, and where they are shuffled they begin at a
+ * place of the seed's. Its labels `[n, T]` are the tokens one place later.
  */
 export const tokens: DatasetKind = {
   name: "tokens",
@@ -78,14 +78,16 @@ function windows({ options }: DataSource, ids: Ids, path: string): Samples {
   if (ids.count <= length) {
     fail(path, `has ${ids.count} tokens, a window takes ${length + 1}`, "Choose a shorter window");
   }
-  return {
+  const last = ids.count - 1 - length;
+  const cutAt = (shift: number): Samples => ({
     count: Math.floor((ids.count - 1) / length),
+    recut: (random) => cutAt(random.int(length)),
     async read(indices) {
       const n = indices.length;
       const given = new BigInt64Array(n * length);
       const next = new BigInt64Array(n * length);
       for (const [i, at] of indices.entries()) {
-        const run = await ids.read(at * length, length + 1);
+        const run = await ids.read(Math.min(at * length + shift, last), length + 1);
         for (let t = 0; t < length; t++) {
           given[i * length + t] = BigInt(run[t]!);
           next[i * length + t] = BigInt(run[t + 1]!);
@@ -99,7 +101,8 @@ function windows({ options }: DataSource, ids: Ids, path: string): Samples {
         if (other !== input) feeds[other.name] = companion(other.name, n, length, path);
       return { inputs: feeds, labels: tensor("int64", [n, length], next), size: n };
     },
-  };
+  });
+  return cutAt(0);
 }
 
 /** The usual companions of token ids: a mask of ones, positions, segment zeros. */
