@@ -128,24 +128,28 @@ export const blockedWeightGradient: BlockedLowering = (node, layout) => {
   if (!layout.isBlocked(x) && !layout.isBlocked(dy)) return false;
   if (isDepthwise(channels)) return depthwiseWeights(node, layout);
   if (window.group !== 1) return false;
-  const { g } = layout;
-  const [rows, columns] = shifts(x, dy, window, input, output, layout);
-  const [n, , h] = output as [number, number, number];
-  const places = columns ? h * input[3]! : h * output[3]!;
-  const product = products(n, output[1]!, input[1]!, places, layout);
-  const taps = columns
-    ? rows.flatMap((row) => columns.map((column) => product(column, row)))
-    : rows.map((row) => product(layout.plain(dy), row));
-  const stacked = taps.length === 1 ? taps[0]! : g.op("Concat", taps, { axis: 0 });
-  const ordered = g.op("Transpose", [stacked], { perm: [1, 2, 0] });
-  layout.rename(g.op("Reshape", [ordered, ints(g, [output[1]!, input[1]!, ...window.kernel])]), node.outputs[0]!);
+  const { g, block } = layout;
+  const { rows, columns } = shifts(x, dy, window, input, output, layout);
+  const [n, out, h] = output as [number, number, number];
+  const blocks = layout.padded(input[1]!) / block;
+  const places = h * (columns.length > 1 ? input[3]! : output[3]!);
+  const left = columns.length === 1 ? columns[0]! : g.op("Concat", columns, { axis: 1 });
+  const made = productsOf(left, rows, { n, out: columns.length * out, blocks, places }, layout);
+  // rows of taps, blocks, columns of taps, O, lanes
+  const split = g.op("Reshape", [made, ints(g, [rows.length, blocks, columns.length, out, block])]);
+  const ordered = g.op("Transpose", [split], { perm: [3, 1, 4, 0, 2] });
+  const whole = g.op("Reshape", [ordered, ints(g, [out, blocks * block, ...window.kernel])]);
+  const cut =
+    blocks * block === input[1] ? whole : g.op("Slice", [whole, ints(g, [0]), ints(g, [input[1]!]), ints(g, [1])]);
+  layout.rename(cut, node.outputs[0]!);
   return true;
 };
 
 /**
- * The images whose products are the taps of dW, in plain layout. At stride 1 each tap's shift is shared out: the image is
- * moved by rows, dy by columns, kh + kw moves instead of kh kw; else the image is sampled tap by tap. Moves are depthwise
- * convolutions with one tap, which run at the speed of memory.
+ * The images whose products are the taps of dW: x blocked, which is a matrix [places, b] a block of channels, and dy in
+ * plain layout, [channels, places]. At stride 1 each tap's shift is shared out: x is moved by rows, dy by columns,
+ * kh + kw moves instead of kh kw; else x is sampled tap by tap. Moves are depthwise convolutions with one tap, which run
+ * at the speed of memory.
  */
 function shifts(
   x: string,
@@ -154,69 +158,73 @@ function shifts(
   input: readonly number[],
   output: readonly number[],
   layout: Layout,
-): [rows: string[], columns: string[] | undefined] {
+): { rows: string[]; columns: string[] } {
   const [kh, kw] = kernel as [number, number];
   const moved = (name: string, channels: number, part: Window, place: number): string => {
-    const { g } = layout;
     const pads = [...part.begins, ...part.ends];
-    const still = count(part.kernel) === 1 && [...part.strides].every((s) => s === 1) && pads.every((p) => p === 0);
-    if (still) return layout.plain(name);
-    const attributes = attributesOf(part, pads, layout.padded(channels));
+    const still = count(part.kernel) === 1 && part.strides.every((s) => s === 1) && pads.every((p) => p === 0);
+    if (still) return layout.blocked(name);
     const inputs = [layout.blocked(name), layout.tap(channels, part.kernel, place)];
-    return g.op(`${nchwc}:ReorderOutput`, [g.op(`${nchwc}:Conv`, inputs, attributes)], { channels });
+    return layout.g.op(`${nchwc}:Conv`, inputs, attributesOf(part, pads, layout.padded(channels)));
   };
   const reach = (kw - 1) * dilations[1]!;
   const [left, right] = [reach - begins[1]!, reach - ends[1]!];
-  if (strides.some((stride) => stride > 1) || left < 0 || right < 0 || kernel.every((k) => k === 1)) {
+  if (kw === 1 || strides.some((stride) => stride > 1) || left < 0 || right < 0) {
     const whole: Window = { kernel, strides, dilations, begins, ends, group: 1 };
-    return [Array.from({ length: kh * kw }, (_, place) => moved(x, input[1]!, whole, place)), undefined];
+    const sampled = Array.from({ length: kh * kw }, (_, place) => moved(x, input[1]!, whole, place));
+    return { rows: sampled, columns: [layout.plain(dy)] };
   }
-  const down: Window = {
+  const line = { strides: [1, 1], group: 1 };
+  const down = {
+    ...line,
     kernel: [kh, 1],
-    strides: [1, 1],
     dilations: [dilations[0]!, 1],
     begins: [begins[0]!, 0],
     ends: [ends[0]!, 0],
-    group: 1,
   };
-  const across: Window = {
-    kernel: [1, kw],
-    strides: [1, 1],
-    dilations: [1, dilations[1]!],
-    begins: [0, left],
-    ends: [0, right],
-    group: 1,
+  const across = { ...line, kernel: [1, kw], dilations: [1, dilations[1]!], begins: [0, left], ends: [0, right] };
+  const channels = output[1]!;
+  const columns = Array.from({ length: kw }, (_, place) => moved(dy, channels, across, kw - 1 - place));
+  return {
+    rows: Array.from({ length: kh }, (_, place) => moved(x, input[1]!, down, place)),
+    columns: columns.map((form) =>
+      form === layout.blocked(dy) ? layout.plain(dy) : layout.g.op(`${nchwc}:ReorderOutput`, [form], { channels }),
+    ),
   };
-  const rows = Array.from({ length: kh }, (_, place) => moved(x, input[1]!, down, place));
-  const columns = Array.from({ length: kw }, (_, place) => moved(dy, output[1]!, across, kw - 1 - place));
-  return [rows, columns];
+}
+
+interface Products {
+  readonly n: number;
+  /** Rows of the left matrix: O for each column of taps. */
+  readonly out: number;
+  readonly blocks: number;
+  readonly places: number;
 }
 
 /**
- * [1, O, C] = Σ over images and places of dy x. Image by image and summed where channels are few, all images as one
- * long product where the results would outweigh the images.
+ * [rows, blocks, O, b] of Σ dy x over images and places. Image by image and summed where channels are few; all images as
+ * one long product where the single results would outweigh the images.
  */
-function products(n: number, out: number, channels: number, places: number, { g }: Layout) {
-  const merged = 2 * out * channels > (out + channels) * places;
-  const known = new Map<string, string>();
-  const prepared = (name: string, c: number): string => {
-    const flat = merged
-      ? (): string => {
-          const flatImages = g.op("Reshape", [name, ints(g, [n, c, places])]);
-          const byChannel = g.op("Transpose", [flatImages], { perm: [1, 0, 2] });
-          return g.op("Reshape", [byChannel, ints(g, [c, n * places])]);
-        }
-      : (): string => g.op("Reshape", [name, ints(g, [n, c, places])]);
-    const made = known.get(name) ?? flat();
-    known.set(name, made);
-    return made;
+function productsOf(dy: string, rows: readonly string[], { n, out, blocks, places }: Products, layout: Layout): string {
+  const { g, block } = layout;
+  const channels = blocks * block;
+  const merged = rows.length * out * channels > (rows.length * channels + out) * places;
+  const swap = (name: string, shape: readonly number[], to: readonly number[]): string => {
+    const view = g.op("Reshape", [name, ints(g, shape)]);
+    return merged
+      ? g.op("Reshape", [
+          g.op("Transpose", [view], { perm: shape.map((_, i) => (i === 0 ? 1 : i === 1 ? 0 : i)) }),
+          ints(g, to),
+        ])
+      : view;
   };
-  return (dy: string, x: string): string => {
-    const [left, right] = [prepared(dy, out), prepared(x, channels)];
-    if (merged) return g.op("Reshape", [g.op("Gemm", [left, right], { transB: 1 }), ints(g, [1, out, channels])]);
-    const each = g.op("com.microsoft:FusedMatMul", [left, right], { transB: 1 });
-    return g.op("ReduceSum", [each, ints(g, [0])], { keepdims: 1 });
-  };
+  const left = merged ? swap(dy, [n, out, places], [1, out, n * places]) : swap(dy, [n, 1, out, places], []);
+  const made = rows.map((row) => {
+    const right = swap(row, [n, blocks, places, block], [blocks, n * places, block]);
+    const product = g.op("MatMul", [left, right]);
+    return merged ? product : g.op("ReduceSum", [product, ints(g, [0])], { keepdims: 0 });
+  });
+  return made.length === 1 ? made[0]! : g.op("Concat", made, { axis: 0 });
 }
 
 /**
