@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { inflateRawSync } from "node:zlib";
 import { openDataset } from "../src/data/index.ts";
 import { messageOf } from "../src/errors.ts";
 import { readNpz } from "../src/formats/npy.ts";
@@ -79,7 +80,9 @@ async function compareAll(command: string, on: Runtime, only: readonly string[])
 async function compare(folder: string, made: Made, on: Runtime): Promise<Compared> {
   try {
     const path = join(folder, made.file);
-    const arrays = readNpz(readFileSync(`${path}.npz`));
+    const arrays = await readNpz(readFileSync(join(folder, `${made.name}.npz`)), async (deflated) =>
+      inflateRawSync(deflated),
+    );
     const graph = await load(path);
     const given = graph.inputs.map(({ name }, i): [string, Tensor] => [name, arrays.get(`in${i}`)!]);
     const wanted = graph.outputs.map(({ name }, i): [string, Tensor] => [name, arrays.get(`out${i}`)!]);

@@ -83,8 +83,8 @@ export const activations: Readonly<Record<string, Activation>> = {
 const alongLastAxis = new Set(["softmax", "log_softmax"]);
 
 /** The name of an activation as Keras 2 (text) and 3 (text, or an object) write it; undefined for a layer's object. */
-export function activationName(c: LayerCall, setting = "activation"): string | undefined {
-  const given = c.settings.json[setting] ?? "linear";
+export function activationName(c: LayerCall, setting = "activation", fallback = "linear"): string | undefined {
+  const given = c.settings.json[setting] ?? fallback;
   if (typeof given === "string") return given;
   if (isJson(given) && typeof given.config === "string") return given.config;
   return isJson(given) && isJson(given.config) ? undefined : fail(c.settings.who, `its '${setting}' can't be read`);

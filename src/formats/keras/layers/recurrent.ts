@@ -41,13 +41,16 @@ export const recurrent: LayerRule = (c) => {
   const backwards = c.settings.flag("go_backwards", false);
   const run = runCell(c, c.className, x, [c], [states], backwards ? "reverse" : "forward");
   const sequence = c.settings.flag("return_sequences", false);
-  let y = sequence ? c.b.op(`${c.name}/Squeeze`, "Squeeze", [run.steps, c.b.ints([2])]) : run.last[0]!;
+  const stateful = c.settings.flag("return_state", false);
+  const last = stateful || !sequence ? run.each(run.h) : [];
+  let y = sequence ? c.b.op(`${c.name}/Squeeze`, "Squeeze", [run.steps(), c.b.ints([2])]) : last[0]!;
   // Keras leaves the steps in the order in which they were run
   if (sequence && backwards) y = reversed(c, y);
   const shape = sequence ? [x!.shape[0]!, x!.shape[1]!, run.size] : [x!.shape[0]!, run.size];
   const tensor = (value: string): KerasTensor => ({ ...x!, value, shape: [x!.shape[0]!, run.size] });
   const output: KerasTensor = { ...x!, value: y, shape };
-  return c.settings.flag("return_state", false) ? [output, ...run.states[0]!.map(tensor)] : output;
+  if (!stateful) return output;
+  return [output, ...last.map(tensor), ...(run.memory === undefined ? [] : run.each(run.memory).map(tensor))];
 };
 
 /** Two runs over the steps, one from each end, joined. */
@@ -63,20 +66,16 @@ export const bidirectional: LayerRule = (c) => {
   const run = runCell(c, kind, x, [forward, backward], [states.slice(0, half), states.slice(half)], "bidirectional");
   const mode = c.settings.json.merge_mode === null ? "none" : c.settings.text("merge_mode", "concat");
   const sequence = forward.settings.flag("return_sequences", false);
-  const both = sequence
-    ? run.steps
-    : c.b.op(
-        `${c.name}/Concat`,
-        "Concat",
-        run.last.map((h) => c.b.op(`${c.name}/Unsqueeze`, "Unsqueeze", [h, c.b.ints([1])])),
-        { axis: 1 },
-      );
+  const stateful = forward.settings.flag("return_state", false);
+  const last = stateful ? run.each(run.h) : [];
+  const both = sequence ? run.steps() : c.b.op(`${c.name}/batch_first`, "Transpose", [run.h], { perm: [1, 0, 2] });
   const lead = x!.shape.slice(0, sequence ? 2 : 1);
   const made = (value: string, size: number): KerasTensor => ({ ...x!, value, shape: [...lead, size] });
   const outputs = merged(c, both, mode, sequence ? 2 : 1, run.size).map(([value, size]) => made(value, size));
-  if (!forward.settings.flag("return_state", false)) return outputs;
+  if (!stateful) return outputs;
   const state = (value: string): KerasTensor => ({ ...x!, value, shape: [x!.shape[0]!, run.size] });
-  return [...outputs, ...run.states.flat().map(state)];
+  const memory = run.memory === undefined ? [] : run.each(run.memory);
+  return [...outputs, ...last.flatMap((value, i) => [value, ...memory.slice(i, i + 1)]).map(state)];
 };
 
 function merged(c: LayerCall, both: string, mode: string, axis: number, size: number): [value: string, size: number][] {
@@ -102,12 +101,13 @@ function statesByName(c: LayerCall): KerasTensor[] {
 
 interface Run {
   readonly size: number;
-  /** [n, steps, directions, size] */
-  readonly steps: string;
-  /** The last output of each direction, [n, size]. */
-  readonly last: readonly string[];
-  /** The final states of each direction, each [n, size]. */
-  readonly states: readonly (readonly string[])[];
+  /** The last outputs, and an LSTM's cell states: [directions, n, size] */
+  readonly h: string;
+  readonly memory: string | undefined;
+  /** Writes all outputs as [n, steps, directions, size]. */
+  steps(): string;
+  /** Writes the directions of `h` or `memory` apart, each [n, size]. */
+  each(value: string): string[];
 }
 
 /** Writes ONNX's operator, which wants the steps first. */
@@ -129,12 +129,11 @@ function runCell(
   const weight = (name: string, pick: (part: CellWeights) => Tensor): string =>
     addWeight(c, name, stacked(parts.map(pick)));
   const initial = states.flat().length > 0 ? initialStates(c, cell, states) : [];
-  const bias = weight("bias", ({ bias }) => bias);
   const inputs = [
     c.b.op(`${c.name}/steps_first`, "Transpose", [x.value], { perm: [1, 0, 2] }),
     weight("kernel", ({ kernel }) => kernel),
     weight("recurrent_kernel", ({ recurrent }) => recurrent),
-    bias,
+    weight("bias", ({ bias }) => bias),
     ...(initial.length > 0 ? ["", ...initial] : []),
   ];
   const attributes: Attributes = {
@@ -143,18 +142,16 @@ function runCell(
     ...functionAttributes(c, directions, cell),
     ...(cell.op === "GRU" && { linear_before_reset: parts[0]!.resetAfter ? 1 : 0 }),
   };
-  const [y, h, cState] = c.b.ops(c.name, cell.op, inputs, attributes, cell.op === "LSTM" ? 3 : 2);
-  const per = (value: string): string[] =>
-    directions.length === 1
-      ? [c.b.op(`${c.name}/last`, "Squeeze", [value, c.b.ints([0])])]
-      : directions.map((_, i) => c.b.op(`${c.name}/last`, "Gather", [value, c.b.index(i)], { axis: 0 }));
-  const last = per(h!);
-  const memory = cState === undefined ? undefined : per(cState);
+  const [y, h, memory] = c.b.ops(c.name, cell.op, inputs, attributes, cell.op === "LSTM" ? 3 : 2);
   return {
     size,
-    steps: c.b.op(`${c.name}/batch_first`, "Transpose", [y!], { perm: [2, 0, 1, 3] }),
-    last,
-    states: last.map((value, i) => (memory ? [value, memory[i]!] : [value])),
+    h: h!,
+    memory,
+    steps: () => c.b.op(`${c.name}/batch_first`, "Transpose", [y!], { perm: [2, 0, 1, 3] }),
+    each: (value) =>
+      directions.length === 1
+        ? [c.b.op(`${c.name}/last`, "Squeeze", [value, c.b.ints([0])])]
+        : directions.map((_, i) => c.b.op(`${c.name}/last`, "Gather", [value, c.b.index(i)], { axis: 0 })),
   };
 }
 
@@ -170,8 +167,7 @@ interface CellWeights {
 }
 
 function cellWeights(d: LayerCall, { op, gates }: Cell, features: number | null): CellWeights {
-  const resetAfter =
-    op === "GRU" && d.settings.flag("reset_after", d.keras >= 2 && d.settings.json.reset_after !== undefined);
+  const resetAfter = op === "GRU" && d.settings.flag("reset_after", false);
   const source = { ...d, weights: d.weights.part("cell", "") };
   const names = ["kernel", "recurrent_kernel", d.settings.flag("use_bias", true) && "bias"] as const;
   const [kernel, recurrent, bias] = weightsOf(source, names, [2, 2, resetAfter ? 2 : 1]);
@@ -241,7 +237,9 @@ function initialStates(c: LayerCall, cell: Cell, states: readonly (readonly Kera
 }
 
 function functionAttributes(c: LayerCall, directions: readonly LayerCall[], cell: Cell): Attributes {
-  const names = directions.flatMap((d) => cell.activations.map((setting) => activationName(d, setting) ?? ""));
+  const names = directions.flatMap((d) =>
+    cell.activations.map((setting) => activationName(d, setting, setting === "activation" ? "tanh" : "sigmoid") ?? ""),
+  );
   const onnx = names.map((name) => functions[name] ?? unsupported(c, `its activation '${name}' can't be used inside`));
   const { alpha, beta } = hardSigmoidAttributes(c.keras);
   // a value for each function that takes one, in order
