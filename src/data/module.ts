@@ -1,6 +1,7 @@
 import { fail } from "../errors.ts";
 import { float32, int64, type Tensor, tensor } from "../tensor/tensor.ts";
 import type { Batch, Dataset } from "./dataset.ts";
+import { part } from "./regroup.ts";
 import { type DatasetKind, pathOf } from "./source.ts";
 
 /**
@@ -24,12 +25,14 @@ export const userModule: DatasetKind = {
       splits: ["all"],
       size: () => undefined,
       async *batches(options) {
+        const { skip = 0, limit = Number.POSITIVE_INFINITY } = options;
         let seen = 0;
-        for await (const batch of exported(options) as AsyncIterable<unknown>) {
+        for await (const batch of exported({ ...options, skip: 0 }) as AsyncIterable<unknown>) {
           const checked = checkBatch(batch, path);
-          if (options.limit !== undefined && seen >= options.limit) return;
+          if (seen >= skip + limit) return;
+          const skipped = Math.max(0, Math.min(checked.size, skip - seen));
           seen += checked.size;
-          yield checked;
+          if (skipped < checked.size) yield skipped === 0 ? checked : part(checked, skipped, checked.size);
         }
         if (seen === 0) fail(path, "yielded no batches");
       },

@@ -330,6 +330,9 @@ test("modules: a generator of batches with plain numbers", async () => {
     [0, 2, 1, 2, 2, 2],
     [0, 1, 2],
   ]);
+  const some = [];
+  for await (const batch of data.batches({ batch: 2, skip: 1, limit: 1 })) some.push(batch);
+  expect(labels(some)).toEqual([1]);
   await expect(open(`${path}/none.mjs`, [])).rejects.toThrow("no default export");
   await expect(open(`${path}/empty.mjs`, []).then((empty) => all(empty))).rejects.toThrow("no batches");
 });

@@ -111,4 +111,14 @@ test("batches of any size become batches of the size wanted", async () => {
   expect(batches.map(({ size }) => size)).toEqual([4, 4, 4]);
   expect(flat(({ labels }) => labels!)).toEqual(Array.from({ length: 12 }, (_, i) => i));
   expect(flat(({ inputs: given }) => given.x!)).toEqual(Array.from({ length: 24 }, (_, i) => i));
+  const mixed: Dataset = {
+    ...yields,
+    async *batches() {
+      yield { inputs: { x: int64([1, 2], [1, 2]) }, size: 1 };
+      yield { inputs: { x: int64([1, 2, 3], [1, 3]) }, size: 1 };
+    },
+  };
+  await expect(all(plannedBatches(mixed, { ...bare, perEpoch: 1, until: 1, batch: 2, masks: [] }))).rejects.toThrow(
+    /'x' is int64 \[2\] for each sample in one, int64 \[3\] in another/,
+  );
 });

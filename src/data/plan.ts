@@ -1,10 +1,11 @@
 import { fail } from "../errors.ts";
 import { type Random, random } from "../random.ts";
 import { dtypes } from "../tensor/dtype.ts";
-import { float32, type Tensor, tensor, toNumbers } from "../tensor/tensor.ts";
+import { float32, type Tensor, toNumbers } from "../tensor/tensor.ts";
 import { type AugmentOptions, augment } from "./augment.ts";
 import type { Batch, Dataset } from "./dataset.ts";
 import { hideTokens, type TokenMasking } from "./mask-tokens.ts";
+import { regrouped } from "./regroup.ts";
 
 /** Which batches training takes, and what is done to them: plain data, so that another thread can make them. */
 export interface BatchPlan {
@@ -85,61 +86,4 @@ export function oneHot(labels: Tensor, classes: number): Tensor {
     out[i * classes + label] = 1;
   }
   return float32([labels.size, classes], out);
-}
-
-/** Batches of exactly `size` samples out of batches of any size; what remains at the end is dropped. */
-async function* regrouped(stream: AsyncIterable<Batch>, size: number): AsyncGenerator<Batch> {
-  let held: Batch | undefined;
-  for await (const batch of stream) {
-    held = held ? joined(held, batch) : batch;
-    for (; held && held.size >= size; held = held.size > size ? part(held, size, held.size) : undefined) {
-      yield held.size === size ? held : part(held, 0, size);
-    }
-  }
-}
-
-function joined(a: Batch, b: Batch): Batch {
-  const bytes = (x: Tensor, y: Tensor): Uint8Array => {
-    const out = new Uint8Array(x.byteLength + y.byteLength);
-    out.set(x.bytes());
-    out.set(y.bytes(), x.byteLength);
-    return out;
-  };
-  return mapped(
-    a,
-    (x, name) => {
-      const y = name === undefined ? b.labels : b.inputs[name];
-      const [n = 0, ...inner] = x.shape;
-      if (
-        !y ||
-        x.dtype !== y.dtype ||
-        n !== a.size ||
-        y.shape[0] !== b.size ||
-        inner.join() !== y.shape.slice(1).join()
-      ) {
-        const what = `'${name ?? "labels"}' of [${x.shape.join(", ")}] and of [${y?.shape.join(", ")}]`;
-        fail("train", `batches can't be joined to the size wanted: ${what}`, "Yield batches of the size asked for");
-      }
-      return tensor(x.dtype, [a.size + b.size, ...inner], bytes(x, y!));
-    },
-    a.size + b.size,
-  );
-}
-
-function part(batch: Batch, from: number, to: number): Batch {
-  return mapped(
-    batch,
-    (x) => {
-      const [n = 0, ...inner] = x.shape;
-      const row = x.byteLength / n;
-      return tensor(x.dtype, [to - from, ...inner], x.bytes(from * row, (to - from) * row));
-    },
-    to - from,
-  );
-}
-
-/** A batch of other inputs and labels; what else was known of the samples is left out. */
-function mapped(batch: Batch, change: (x: Tensor, name?: string) => Tensor, size: number): Batch {
-  const inputs = Object.entries(batch.inputs).map(([name, x]) => [name, change(x, name)] as const);
-  return { inputs: Object.fromEntries(inputs), ...(batch.labels && { labels: change(batch.labels) }), size };
 }
