@@ -2,7 +2,7 @@
  * `pare finetune` with its defaults on models that are trained already, their batch normalization as it was exported and
  * folded: what they score on the test split before and after. The test split decides nothing: epochs are chosen by
  * samples that the command holds out of the training split.
- * `PARE_DATA=FOLDER npx tsx bench/finetune.ts [MODEL...] [--flags "FLAGS OF pare finetune"]`; results are recorded when all models run
+ * `PARE_DATA=FOLDER npx tsx bench/finetune.ts [MODEL...] [--flags="FLAGS OF pare finetune"]`; results are recorded when all models run
  * without further flags.
  */
 import { spawnSync } from "node:child_process";

@@ -68,8 +68,9 @@ test("normalizations come back behind every layer but the head, and change nothi
   expect(difference(await outputs(unfolded, x), await outputs(model, x))).toBeLessThan(1e-4);
 });
 
-test("the statistics are those of the data", async () => {
-  const unfolded = await unfoldBatchNorm(network(), onnx, feeds, { selected: ({ name }) => name === "first" });
+test("the statistics are those of the data, and weights have the norm that rates are made for", async () => {
+  const model = network();
+  const unfolded = await unfoldBatchNorm(model, onnx, feeds, { selected: ({ name }) => name === "first" });
   const norm = unfolded.nodes.find(({ op }) => op === "BatchNormalization")!;
   const [scale, , mean, variance] = norm.inputs.slice(1).map((name) => toFloat32(unfolded.weights.get(name)!));
   const session = await onnx.open({ ...unfolded, outputs: [{ name: norm.inputs[0]! }] });
@@ -84,7 +85,11 @@ test("the statistics are those of the data", async () => {
   const spread = seen.reduce((a, b) => a + (b - average) ** 2, 0) / seen.length;
   expect(mean![2]).toBeCloseTo(average, 4);
   expect(variance![2]).toBeCloseTo(spread, 3);
-  expect(scale![2]).toBeCloseTo(Math.sqrt(spread), 4);
+  const before = model.weights.get("w1")!;
+  const after = toFloat32(unfolded.weights.get("w1")!).subarray(2 * 27, 3 * 27);
+  expect(Math.hypot(...after)).toBeCloseTo(Math.SQRT2, 5);
+  const factor = after[0]! / toFloat32(before)[2 * 27]!;
+  expect(scale![2]).toBeCloseTo(Math.sqrt(spread) / factor, 4);
 });
 
 test("simplify folds them again", async () => {

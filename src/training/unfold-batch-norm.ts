@@ -20,10 +20,12 @@ export interface UnfoldOptions {
 /**
  * Puts batch normalization back behind layers into whose weights it was folded.
  *
- * `Conv | Gemm with a bias b` => `the same without bias -> BatchNormalization`, with the mean m and the variance v of the
- * layer's output over the data, scale = sqrt(v + epsilon) and offset = m + b: on statistics as observed the
- * normalization is the identity, so the network computes what it did. Layers without another layer behind them are heads
- * and stay; so do those that have a normalization.
+ * `Conv | Gemm with a bias b` => `k W without bias -> BatchNormalization`, with the mean m and the variance v of the
+ * layer's output k W x over the data, scale = sqrt(v + epsilon) / k and offset = m / k + b: on statistics as observed the
+ * network computes what it did. The factor k of each channel changes nothing either, since the normalization takes it out
+ * again, but a step of training counts by the norm of the weights (van Laarhoven 2017): k makes it sqrt(2), that of He et
+ * al.'s initialization (2015), so that rates mean what they do in networks trained with batch normalization. Layers without
+ * another layer behind them are heads and stay; so do those that have a normalization.
  *
  * @param stream feeds to measure the statistics on, iterable more than once
  * @throws PareError where the runtime refuses model or feeds
@@ -54,20 +56,22 @@ export async function unfoldBatchNorm(
       const [y] = node.outputs as readonly [string];
       const bias = toFloat32(graph.weights.get(b)!);
       const { mean, variance } = moments.get(y)!;
-      const vector = (stem: string, value: (c: number) => number): string =>
+      const { weight, factors } = rescaled(graph, node);
+      const vector = (stem: string, value: (c: number, k: number) => number): string =>
         draft.constant(
           `${y}/${stem}`,
           float32(
             [bias.length],
-            Float32Array.from(bias, (_, c) => value(c)),
+            Float32Array.from(bias, (_, c) => value(c, factors[c]!)),
           ),
         );
       const inputs = [
-        vector("scale", (c) => Math.sqrt(variance(c) + epsilon)),
+        vector("scale", (c, k) => Math.sqrt(k * k * variance(c) + epsilon) / k),
         vector("offset", mean),
-        vector("mean", (c) => mean(c) - bias[c]!),
-        vector("variance", variance),
+        vector("mean", (c, k) => k * (mean(c) - bias[c]!)),
+        vector("variance", (c, k) => k * k * variance(c)),
       ];
+      draft.weights.set(w, weight);
       const plain = draft.fresh(`${y}/unbiased`);
       const attributes = { epsilon: float(epsilon) };
       const name = draft.fresh(`${node.name || node.op}/BatchNormalization`);
@@ -80,6 +84,22 @@ export async function unfoldBatchNorm(
   });
 }
 
+/** A layer's weights with the norm of every output channel made sqrt(2), and the factors that do so. */
+function rescaled(graph: Graph, node: Node): { weight: Tensor; factors: Float64Array } {
+  const weight = graph.weights.get(node.inputs[1]!)!;
+  const values = toFloat32(weight).slice();
+  const byColumn = isNode(node, "Gemm") && node.attributes.transB?.value !== 1;
+  const channels = weight.shape[byColumn ? 1 : 0]!;
+  const channel = byColumn
+    ? (i: number): number => i % channels
+    : (i: number): number => Math.floor(i / (values.length / channels));
+  const factors = new Float64Array(channels);
+  for (const [i, value] of values.entries()) factors[channel(i)]! += value * value;
+  for (const [c, square] of factors.entries()) factors[c] = square > 0 ? Math.sqrt(2 / square) : 1;
+  for (const [i, value] of values.entries()) values[i] = value * factors[channel(i)]!;
+  return { weight: float32(weight.shape, values), factors };
+}
+
 /** Why a layer gets no normalization. */
 function reasonAgainst(graph: Graph, node: Node): string | undefined {
   const bias = graph.weights.get(node.inputs[2] ?? "");
@@ -87,6 +107,7 @@ function reasonAgainst(graph: Graph, node: Node): string | undefined {
   if (bias.dtype !== "float32") return `its bias is ${bias.dtype}`;
   const weight = graph.weights.get(node.inputs[1]!);
   if (!weight) return "its weights are computed";
+  if (links(graph).consumers.get(node.inputs[1]!)!.length > 1) return "its weights are used elsewhere too";
   if (isNode(node, "Gemm")) {
     const channels = weight.shape[node.attributes.transB?.value === 1 ? 0 : 1]!;
     if (bias.size !== channels || floatAttribute(node, "beta", 1) !== 1) return "its bias is not one value a channel";
