@@ -3,9 +3,10 @@ import { decompositions } from "../src/autodiff/decompose.ts";
 import { gradients } from "../src/autodiff/gradients.ts";
 
 function state(op: string): string {
-  if (op in decompositions) return "through its decomposition";
   const row = gradients[op];
-  if (typeof row === "function") return "yes";
+  const decomposes = op in decompositions;
+  if (typeof row === "function") return decomposes ? "yes; its rarer forms through a decomposition" : "yes";
+  if (decomposes) return "through its decomposition";
   return row?.kind === "none" ? `none: ${row.reason}` : `not yet: ${row?.reason}`;
 }
 
