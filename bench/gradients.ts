@@ -92,8 +92,8 @@ const blurred = { pads: [1, 1, 1, 1] };
 
 /** By the names that peers/gradients.py knows. */
 const cases: Readonly<Record<string, () => Case>> = {
-  resnet20: () => built("resnet20", { size: 32, classes: 10 }, normal([16, 3, 32, 32]), integers([16], 10)),
-  "mobilenet-v2": () => built("mobilenet-v2", { size: 96, classes: 10 }, normal([8, 3, 96, 96]), integers([8], 10)),
+  resnet20: () => built("resnet20", { size: 32, classes: 10 }, normal([8, 3, 32, 32]), integers([8], 10)),
+  "mobilenet-v2": () => built("mobilenet-v2", { size: 96, classes: 10 }, normal([2, 3, 96, 96]), integers([2], 10)),
   vit: () => built("vit", { size: 32, layers: 1 }, normal([8, 3, 32, 32]), integers([8], 10)),
   gpt: () => built("gpt", { length: 64, layers: 1 }, integers([4, 64], 65), integers([4, 64], 65)),
   LSTM: () =>
@@ -207,16 +207,28 @@ function worst(names: readonly string[], a: Gradients, b: Gradients, truth: Grad
   return errors.reduce((most, next) => (next.error > most.error ? next : most));
 }
 
-async function compare(name: string): Promise<(string | number)[]> {
+/**
+ * A case and PyTorch's gradients, on the first batch on which its two precisions agree: an activation within rounding of
+ * a kink of Relu falls on either side, which changes gradients by thousandths.
+ */
+async function settled(name: string) {
   const make = cases[name] ?? fault(`no case '${name}'; there are ${Object.keys(cases).join(", ")}`);
-  const made = make();
-  const labels = made.labels ?? normal(await outputShape(made));
+  for (let attempt = 0; attempt < 20; attempt++) {
+    const made = make();
+    const labels = made.labels ?? normal(await outputShape(made));
+    const reference = await theirs(name, made, labels);
+    const float64 = (weight: string): Tensor => reference.get(`float64/${weight}`)!;
+    const single = (weight: string): Tensor => reference.get(`float32/${weight}`)!;
+    const known = [...reference.keys()].filter((key) => key.startsWith("float64/")).map((key) => key.slice(8));
+    if (worst(known, single, float64, float64).error < 1e-4) return { made, labels, float64, single, known };
+  }
+  return fault(`${name}: PyTorch's gradients in float32 and float64 differ on every batch`);
+}
+
+async function compare(name: string): Promise<(string | number)[]> {
+  const { made, labels, float64, single, known } = await settled(name);
   const mine = await ours(made, labels);
-  const reference = await theirs(name, made, labels);
-  const float64 = (weight: string): Tensor => reference.get(`float64/${weight}`)!;
-  const single = (weight: string): Tensor => reference.get(`float32/${weight}`)!;
   const pare = (weight: string): Tensor => mine.get(weight)!;
-  const known = [...reference.keys()].filter((key) => key.startsWith("float64/")).map((key) => key.slice(8));
   const both = known.filter((key) => mine.has(key) && key !== "loss");
   const missed = known.filter((key) => !mine.has(key));
   const extra = [...mine.keys()].filter((key) => !known.includes(key));
@@ -258,8 +270,9 @@ try {
 }
 const body = [
   "The largest relative error of any weight's gradient: of pare against PyTorch, both in float32, and of either against",
-  "PyTorch in float64. A gradient that vanishes is compared with the gradient of all weights together. Mistaken: weights",
-  "that only one of the two trains.",
+  "PyTorch in float64, on batches where PyTorch's precisions agree: with an activation within rounding of a kink of Relu",
+  "they do not. A gradient that vanishes is compared with that of all weights together. Mistaken: weights that only one",
+  "of the two trains.",
   "",
   table(["", "weights", "mistaken", "loss", "pare - PyTorch", "pare - float64", "PyTorch - float64"], rows),
 ].join("\n");

@@ -101,6 +101,8 @@ class Side {
   readonly name: string;
   readonly times: number[] = [];
   peak = 0;
+  /** What it says of itself. */
+  title = "";
   /** Why it can't. */
   error = "";
   readonly #child: ChildProcess;
@@ -156,12 +158,14 @@ async function race({ task, peers }: Row): Promise<readonly Side[]> {
     if (!how) continue;
     const side = new Side(name, how);
     sides.push(side);
-    console.error(name, (await side.answer()).ready ?? side.error);
+    side.title = (await side.answer()).ready ?? "";
+    console.error(`${name}: ${side.title || side.error}`);
   }
   for (let round = 0; round < rounds; round++) {
     for (const side of sides) {
       const { steps, rounds: most } = pace(side.name);
-      if (side.error === "" && round < most) await side.round(steps);
+      const slow = side.times.length > 0 && side.times[0]! > 60_000;
+      if (side.error === "" && round < most && !slow) await side.round(steps);
     }
   }
   for (const side of sides) side.end();
@@ -184,7 +188,8 @@ function report({ title, task, unit, perSample }: Row, sides: readonly Side[]): 
     ];
   });
   const header = ["", "median ms", "least ms", "pare's time / this", `${unit} a second`, "peak MB"];
-  return [`### ${title}`, "", table(header, cells)].join("\n");
+  const versions = sides.flatMap((side) => (side.title === "" ? [] : [side.title]));
+  return [`### ${title}`, "", table(header, cells), "", `${[...new Set(versions)].join("; ")}.`].join("\n");
 }
 
 const { positionals, values } = parseArgs({
