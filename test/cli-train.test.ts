@@ -1,14 +1,15 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { load } from "../src/platform/node.ts";
-import { build, pare, removeBuild, workplace } from "./cli.ts";
+import type { TrainRecord } from "../src/training/train.ts";
+import { build, pare, removeBuild, start, workplace } from "./cli.ts";
 
 let folder = "";
 beforeAll(() => {
   build();
   folder = workplace();
-});
+}, 60_000);
 afterAll(removeBuild);
 
 const small = ["--epochs", "1", "--samples", "512", "--batch", "64", "--quiet", "--json"];
@@ -32,7 +33,8 @@ test("finetune trains a model further, logs every epoch, and continues nothing t
   const result = JSON.parse(first.stdout) as { epochs: { loss: number }[] };
   expect(result.epochs).toHaveLength(1);
   expect(result.epochs[0]!.loss).toBeLessThan(3);
-  expect(readFileSync(join(folder, "log.jsonl"), "utf8").trim().split("\n")).toHaveLength(1);
+  const log = readFileSync(join(folder, "log.jsonl"), "utf8").trim().split("\n");
+  expect(log.map((line) => (JSON.parse(line) as TrainRecord).kind).filter((kind) => kind === "epoch")).toHaveLength(1);
   const again = await pare(args, folder);
   expect(JSON.parse(again.stdout)).toEqual(result);
   const [before, after] = await Promise.all(
@@ -76,3 +78,53 @@ test("an unknown architecture, a teacher that does not fit and missing labels ar
   expect(noTeacher.status).toBe(1);
   expect(noTeacher.stderr).toMatch(/none\.onnx/);
 });
+
+/** Trains the digits network, slowly enough to be stopped on its way. */
+const long = (...more: string[]) => [
+  ...["train", "--arch", "lenet-300-100", "--input-channels", "1", "--size", "28", "--data", "digits"],
+  ...["--epochs", "3", "--batch", "32", "--random-crop", "2", "--cutout", "4", "--mixup", "0.2", "--average", "0.9"],
+  ...["--threads", "1", "--seed", "5", ...more],
+];
+
+/** Starts a command and calls back once its log tells of a step. */
+async function stoppedAfter(args: readonly string[], log: string, steps: number, signal: NodeJS.Signals) {
+  const child = start(args, folder);
+  let stderr = "";
+  child.stderr!.on("data", (chunk) => (stderr += chunk));
+  const ended = new Promise<number | null>((done) => child.once("close", done));
+  const path = join(folder, log);
+  const before = existsSync(path) ? readFileSync(path, "utf8").length : 0;
+  const told = () => existsSync(path) && readFileSync(path, "utf8").slice(before).split("\n").length > steps;
+  while (!told() && child.exitCode === null) await new Promise((later) => setTimeout(later, 5));
+  child.kill(signal);
+  return { status: await ended, stderr };
+}
+
+test("killed twice, interrupted once and started again: the same bytes, a whole log and a report", async () => {
+  const whole = await pare(long("-o", "whole.onnx", "--quiet"), folder);
+  expect(whole.status).toBe(0);
+  const args = long("-o", "parts.onnx", "--log", "parts.jsonl", "--report", "parts.html", "--work", "work");
+  await stoppedAfter(args, "parts.jsonl", 30, "SIGKILL");
+  await stoppedAfter(args, "parts.jsonl", 40, "SIGKILL");
+  const interrupted = await stoppedAfter(args, "parts.jsonl", 20, "SIGINT");
+  expect(interrupted.status).toBe(130);
+  expect(interrupted.stderr).toMatch(
+    /pare: interrupted after step \d+ of \d+\. The same command continues from there: the checkpoint is in work\./,
+  );
+  expect(existsSync(join(folder, "parts.onnx"))).toBe(false);
+  const rest = await pare(args, folder);
+  expect(rest.status).toBe(0);
+  expect(rest.stderr).toMatch(/continuing after step \d+/);
+  const [expected, got] = ["whole.onnx", "parts.onnx"].map((name) => readFileSync(join(folder, name)));
+  expect(got!.equals(expected!)).toBe(true);
+  const log = readFileSync(join(folder, "parts.jsonl"), "utf8").trim().split("\n");
+  const entries = log.map((line) => JSON.parse(line) as TrainRecord);
+  const epochs = entries.filter((entry) => entry.kind === "epoch");
+  expect(new Set(epochs.map(({ epoch }) => epoch))).toEqual(new Set([1, 2, 3]));
+  for (const { loss, accuracy, rate, samplesPerSecond } of entries) {
+    expect([loss, accuracy!, rate, samplesPerSecond].every((value) => value >= 0)).toBe(true);
+  }
+  const page = readFileSync(join(folder, "parts.html"), "utf8");
+  for (const section of ["How training went", "Epochs", "Settings"]) expect(page).toContain(`>${section}</h2>`);
+  expect(existsSync(join(folder, "whole.onnx.work"))).toBe(false);
+}, 240_000);

@@ -93,6 +93,25 @@ await session.release();
     expect(stdout.trim()).toBe("-1,2");
   });
 
+  test("reads data in a thread of its own", async () => {
+    writeFileSync(
+      join(project, "data.mjs"),
+      `import { isMainThread } from "node:worker_threads";
+export default function* () { yield { inputs: { x: { shape: [1], data: [isMainThread ? 1 : 2] } } }; }
+`,
+    );
+    writeFileSync(
+      join(project, "thread.js"),
+      `import { nodeFiles } from "pare/node";
+import { openDataset } from "pare/data";
+const data = await openDataset("data.mjs", nodeFiles, { inputs: [], background: true });
+for await (const { inputs } of data.batches({ batch: 1 })) console.log(new Float32Array(inputs.x.bytes().slice().buffer)[0]);
+`,
+    );
+    const { stdout } = await execute(process.execPath, ["thread.js"], { cwd: project });
+    expect(stdout.trim()).toBe("2");
+  });
+
   test("has types for a strict project that resolves as Node does", async () => {
     writeFileSync(
       join(project, "use.ts"),
