@@ -31,3 +31,11 @@ test("own-step", async () => {
   expect(text).toMatch(/^simplify: .*\nroundBiases: (\d+) -> \1 bytes\nquantize-weights: /);
   expect(bytes).toBeLessThan(original / 2);
 }, 120_000);
+
+test("finetune", async () => {
+  const { text, bytes } = await runExample("finetune");
+  const [before, after] = [...text.matchAll(/top-1 ([\d.]+)/g)].map(([, value]) => Number(value));
+  expect(before).toBeLessThan(0.5);
+  expect(after).toBeGreaterThan(0.9);
+  expect(Math.abs(bytes - original)).toBeLessThan(4096);
+}, 120_000);

@@ -49,12 +49,15 @@ async function main(): Promise<void> {
   const data = digitsData(sets);
   const { model } = await finetune(
     digitsNetwork(random(seed)),
-    { epochs: 8, batch: 50, rate: 0.05, decay: 5e-4 },
+    { epochs: 8, batch: 50, optimizer: "sgd", rate: 0.05, decay: 5e-4, holdOut: 0 },
     {
       runtime: engine,
       data,
+      untrained: true,
       seed,
-      record: ({ epoch, loss }) => console.log(`epoch ${epoch}: loss ${loss.toFixed(4)}`),
+      record({ kind, epoch, loss }) {
+        if (kind === "epoch") console.log(`epoch ${epoch}: loss ${loss.toFixed(4)}`);
+      },
     },
   );
   writeFileSync(here("model.onnx"), encodeOnnx(model));

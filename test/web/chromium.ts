@@ -100,7 +100,9 @@ export async function launch(): Promise<Browser> {
 async function serve(): Promise<{ server: Server; base: string }> {
   const made = createServer(async (request, response) => {
     const url = new URL(request.url ?? "", "http://localhost");
-    const [type, body] = await answer(url).catch((error: unknown) => ["text/plain", `throw ${String(error)}`] as const);
+    const [type, body] = await answer(url).catch((error: unknown) => {
+      return ["text/javascript", `throw new Error(${JSON.stringify(String(error))})`] as const;
+    });
     response.writeHead(body === undefined ? 404 : 200, {
       "content-type": type,
       "cross-origin-opener-policy": "same-origin",
