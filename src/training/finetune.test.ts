@@ -100,7 +100,7 @@ test("batch normalization is put back and trained", async () => {
     { optimizer: "adam", rate: 0.02, epochs: 6, unfoldBatchNorm: true },
     { log: (m) => messages.push(m) },
   );
-  expect(messages[0]).toBe("batch normalization put behind 1 layers");
+  expect(messages[0]).toBe("batch normalization put back: 1");
   expect(model.nodes.map(({ op }) => op)).toEqual(["Gemm", "BatchNormalization", "Relu", "Gemm"]);
   expect(best.score).toBeGreaterThan(0.9);
 });

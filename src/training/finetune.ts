@@ -186,7 +186,7 @@ async function unfolded(
   };
   const made = await unfoldBatchNorm(model, runtime, stream, { selected, ...(signal && { signal }) });
   const count = (graph: Graph): number => graph.nodes.filter((node) => isNode(node, "BatchNormalization")).length;
-  log(`batch normalization put behind ${count(made) - count(model)} layers`);
+  log(`batch normalization put back: ${count(made) - count(model)}`);
   return made;
 }
 
