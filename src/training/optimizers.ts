@@ -43,23 +43,24 @@ export interface Optimizer {
   update(a: Arithmetic, update: Update, options: OptimizerOptions): { parameter: string; slots: readonly string[] };
 }
 
-/** m ← β1 m + (1 - β1) g, v ← β2 v + (1 - β2) g², p ← p - r m̂ / (√v̂ + ε) (Kingma and Ba 2015). */
+/**
+ * m ← β1 m + (1 - β1) g, v ← β2 v + (1 - β2) g², p ← p - r m̂ / (√v̂ + ε) (Kingma and Ba 2015). The corrections
+ * m̂ = c₁ m and v̂ = c₂ v are kept to scalars: m̂ / (√v̂ + ε) = c₁/√c₂ · m / (√v + ε/√c₂).
+ */
 function adam(decoupled: boolean): Optimizer {
   return {
     summary: decoupled ? "Adam with decoupled weight decay (Loshchilov and Hutter 2019)" : "Adam (Kingma and Ba 2015)",
     slots: ["mean", "square"],
-    hyper: (step, rate, { beta1, beta2 }) => ({
-      rate,
-      // the bias corrections 1 / (1 - β^t) change every step
-      correction1: 1 / (1 - beta1 ** (step + 1)),
-      correction2: 1 / (1 - beta2 ** (step + 1)),
-    }),
-    update(a, { parameter, gradient, slots, hyper, decay }, { beta1, beta2, epsilon }) {
+    hyper: (step, rate, { beta1, beta2, epsilon }) => {
+      const root = Math.sqrt(1 - beta2 ** (step + 1));
+      return { rate, correction: root / (1 - beta1 ** (step + 1)), floor: epsilon * root };
+    },
+    update(a, { parameter, gradient, slots, hyper, decay }, { beta1, beta2 }) {
       const g = decoupled || decay === 0 ? gradient : a.add(gradient, a.mul(parameter, a.scalar(decay)));
       const mean = a.add(a.mul(slots[0]!, a.scalar(beta1)), a.mul(g, a.scalar(1 - beta1)));
       const square = a.add(a.mul(slots[1]!, a.scalar(beta2)), a.mul(a.mul(g, g), a.scalar(1 - beta2)));
-      const root = a.add(a.op("Sqrt", [a.mul(square, hyper.correction2!)]), a.scalar(epsilon));
-      const step = a.mul(a.div(a.mul(mean, hyper.correction1!), root), hyper.rate!);
+      const root = a.add(a.op("Sqrt", [square]), hyper.floor!);
+      const step = a.mul(a.div(mean, root), a.mul(hyper.rate!, hyper.correction!));
       const kept =
         decoupled && decay > 0 ? a.mul(parameter, a.sub(a.scalar(1), a.mul(hyper.rate!, a.scalar(decay)))) : parameter;
       return { parameter: a.sub(kept, step), slots: [mean, square] };

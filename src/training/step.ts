@@ -6,7 +6,7 @@ import { edit } from "../graph/edit.ts";
 import { type Graph, isNode, type Node, type Value } from "../graph/graph.ts";
 import { type ObservedType, observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
-import { float32, type Tensor } from "../tensor/tensor.ts";
+import { float32, reshape, type Tensor } from "../tensor/tensor.ts";
 import { channelBlock } from "./channel-block.ts";
 import { type Arithmetic, arithmetic } from "./emit.ts";
 import { type OptimizerOptions, optimizers } from "./optimizers.ts";
@@ -183,7 +183,7 @@ function assemble({ graph, gradients, loss, report, parameters, prepared, option
       const start = graph.weights.get(name)!;
       held(name, start);
       weights.set(name, name);
-      slotsOf.set(name, { gradient: gradients.get(name)!, start });
+      slotsOf.set(name, { gradient: inRow(a, gradients.get(name)!, start.shape), start: rowOf(start) });
     }
     let found = new Map([...slotsOf].map(([name, { gradient }]) => [name, gradient]));
     if (accumulate > 1)
@@ -201,16 +201,19 @@ function assemble({ graph, gradients, loss, report, parameters, prepared, option
       const settings = options.settings?.get(name);
       const decay = settings?.decay ?? (decays ? options.optimizer.decay : 0);
       const scaled = { ...hyper, rate: rateOf(settings?.rateFactor ?? 1) };
-      const update = { parameter: name, gradient: found.get(name)!, slots, hyper: scaled, decay };
+      const { shape } = graph.weights.get(name)!;
+      const before = inRow(a, name, shape);
+      const update = { parameter: before, gradient: found.get(name)!, slots, hyper: scaled, decay };
       const result = optimizer.update(a, update, options.optimizer);
-      const applied = (before: string, after: string): string =>
-        accumulate > 1 ? a.op("Where", [a.op("Greater", [hyper.apply!, a.scalar(0)]), after, before]) : after;
-      const parameter = applied(name, result.parameter);
-      advance(name, parameter);
+      const applied = (old: string, after: string): string =>
+        accumulate > 1 ? a.op("Where", [a.op("Greater", [hyper.apply!, a.scalar(0)]), after, old]) : after;
+      const parameter = applied(before, result.parameter);
+      const shaped = (row: string): string => (endsInOne(shape) ? a.op("Reshape", [row, a.ints(shape)]) : row);
+      advance(name, shaped(parameter));
       for (const [i, slot] of slots.entries()) advance(slot, applied(slot, result.slots[i]!));
       if (options.average !== undefined) {
-        const average = held(`${name}/average`, slotsOf.get(name)!.start);
-        advance(average, mixed(a, average, parameter, options.average));
+        const average = held(`${name}/average`, graph.weights.get(name)!);
+        advance(average, shaped(mixed(a, inRow(a, average, shape), parameter, options.average)));
         weights.set(name, average);
       }
     }
@@ -238,6 +241,17 @@ function assemble({ graph, gradients, loss, report, parameters, prepared, option
       return Object.fromEntries(Object.entries(values).map(([name, value]) => [hyper[name]!, float32([], [value])]));
     },
   };
+}
+
+/** The runtime's CPU kernels crawl where a scalar meets a shape that ends in 1: such weights are updated as rows. */
+const endsInOne = (shape: readonly number[]): boolean => shape.length > 1 && shape.at(-1) === 1;
+
+function inRow(a: Arithmetic, value: string, shape: readonly number[]): string {
+  return endsInOne(shape) ? a.op("Reshape", [value, a.ints([-1])]) : value;
+}
+
+function rowOf(t: Tensor): Tensor {
+  return endsInOne(t.shape) ? reshape(t, [t.size]) : t;
 }
 
 function zerosLike({ shape, size }: Tensor): Tensor {

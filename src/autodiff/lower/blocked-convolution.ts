@@ -40,11 +40,21 @@ function filter(w: string, kernel: readonly number[], channels: Channels, layout
     const turned = g.op("Transpose", [split], { perm: [0, 2, 3, 1] });
     return g.op("Reshape", [turned, ints(g, [o, 1, ...kernel])]);
   }
-  const [perO, perI] = [o / group / block, i / group / block];
   const full = group === 1 ? filled(o - output, i - input) : w;
-  const split = g.op("Reshape", [full, ints(g, [group, perO, block, perI, block, ...kernel])]);
-  const turned = g.op("Transpose", [split], { perm: backward ? [0, 3, 1, 5, 6, 2, 4] : [0, 1, 3, 5, 6, 4, 2] });
-  return g.op("Reshape", [turned, ints(g, backward ? [i, o / group, ...kernel] : [o, i / group, ...kernel])]);
+  const [taps, perI] = [count(kernel), i / group / block];
+  // in two steps of which each moves one axis: the runtime has no fast way for more at once
+  const lanes =
+    taps === 1
+      ? full
+      : g.op("Transpose", [g.op("Reshape", [full, ints(g, [o, perI, block, taps])])], { perm: [0, 1, 3, 2] });
+  if (backward) {
+    const split = g.op("Reshape", [lanes, ints(g, [group, o / group / block, block, perI, taps, block])]);
+    const turned = g.op("Transpose", [split], { perm: [0, 3, 1, 4, 2, 5] });
+    return g.op("Reshape", [turned, ints(g, [i, o / group, ...kernel])]);
+  }
+  const rows = g.op("Reshape", [lanes, ints(g, [o / block, block, perI * taps * block])]);
+  const turned = g.op("Transpose", [rows], { perm: [0, 2, 1] });
+  return g.op("Reshape", [turned, ints(g, [o, i / group, ...kernel])]);
 }
 
 /** Weights of a convolution that reads few plain channels: [O/b, I, kh, kw, b]. */

@@ -1,7 +1,7 @@
 import { edit } from "../../graph/edit.ts";
 import { floatAttribute, type Graph, makeNode, type Node, opKey } from "../../graph/graph.ts";
 import { reads, soleConsumer } from "../../graph/walk.ts";
-import { float32 } from "../../tensor/tensor.ts";
+import { float32, toNumbers } from "../../tensor/tensor.ts";
 import { ints, recorder, scalar, type ValueType, type Writer } from "../rule.ts";
 import { add, mul, sameShape, sub } from "../rules/helpers.ts";
 import { blockedConv, blockedInputGradient, blockedWeightGradient } from "./blocked-convolution.ts";
@@ -25,6 +25,8 @@ export interface Layout {
   fits(channels: number): boolean;
   /** Shape of a value in plain layout, where it is known. */
   shape(name: string): readonly number[] | undefined;
+  /** A constant number. */
+  number(name: string | undefined): number | undefined;
   isBlocked(name: string): boolean;
   blocked(name: string): string;
   plain(name: string): string;
@@ -106,6 +108,10 @@ function layoutOver(
     // the runtime reorders channels by fours
     fits: (channels) => channels % 4 === 0 && padded(channels) <= 1.5 * channels,
     shape: (name) => shapes.get(name) ?? types.get(name)?.shape,
+    number(name) {
+      const value = name === undefined ? undefined : graph.weights.get(name);
+      return value?.size === 1 ? toNumbers(value)[0] : undefined;
+    },
     isBlocked: (name) => forms.has(name),
     blocked(name) {
       const form = forms.get(name) ?? g.op(`${nchwc}:ReorderInput`, [name]);
@@ -173,13 +179,17 @@ const elementwiseInBlocks: BlockedLowering = (node, layout) => {
   return true;
 };
 
-/** A sum or a rectifier that the blocked convolution before it does in the same pass. */
+/** A sum, a rectifier or a clip that the blocked convolution before it does in the same pass. */
 function intoConvolution(node: Node, name: string, images: readonly string[], layout: Layout): boolean {
   if (node.op === "Relu") {
-    return layout.absorbed(name, node, (conv) => {
-      if (conv.attributes.activation) return undefined;
-      return { ...conv, attributes: { ...conv.attributes, activation: { type: "string", value: "Relu" } } };
-    });
+    return layout.absorbed(name, node, (conv) => activated(conv, { activation: { type: "string", value: "Relu" } }));
+  }
+  if (node.op === "Clip") {
+    const [low, high] = [layout.number(node.inputs[1]), layout.number(node.inputs[2])];
+    if (low === undefined || high === undefined) return false;
+    const bounds = { type: "floats", value: [low, high] } as const;
+    const clip = { activation: { type: "string", value: "Clip" }, activation_params: bounds } as const;
+    return layout.absorbed(name, node, (conv) => activated(conv, clip));
   }
   const other = images.find((image) => image !== name);
   if (node.op !== "Add" || images.length !== 2 || other === undefined) return false;
@@ -187,6 +197,10 @@ function intoConvolution(node: Node, name: string, images: readonly string[], la
     if (conv.attributes.activation || conv.inputs[3]) return undefined;
     return { ...conv, inputs: [conv.inputs[0]!, conv.inputs[1]!, conv.inputs[2] ?? "", layout.blocked(other)] };
   });
+}
+
+function activated(conv: Node, attributes: Node["attributes"]): Node | undefined {
+  return conv.attributes.activation ? undefined : { ...conv, attributes: { ...conv.attributes, ...attributes } };
 }
 
 /** Means over places by the runtime's pooling, then over the batch. */

@@ -160,21 +160,21 @@ export const mishRule = unary((g, x, _, dy) => {
   return mul(g, dy, add(g, t, inner));
 });
 
-/** Exact: Φ(x) + x φ(x). Tanh form: with u = √(2/π)(x + 0.044715x³), (1 + tanh u)/2 + x (1 - tanh² u) u' / 2. */
-export const geluRule = unary((g, x, _, dy) => {
-  if (stringAttribute(g.node, "approximate", "none") === "tanh") return mul(g, dy, tanhGeluSlope(g, x));
+/** Exact: Φ(x) + x φ(x). */
+export const geluRule = unary((g, x, y, dy) => {
+  if (stringAttribute(g.node, "approximate", "none") === "tanh") return mul(g, dy, tanhGeluSlope(g, x, y));
   const cdf = scaled(g, add(g, g.op("Erf", [scaled(g, x, Math.SQRT1_2)]), one(g)), 0.5);
   const density = scaled(g, g.op("Exp", [scaled(g, mul(g, x, x), -0.5)]), 1 / Math.sqrt(2 * Math.PI));
   return mul(g, dy, add(g, cdf, mul(g, x, density)));
 });
 
-function tanhGeluSlope(g: Backward, x: string): string {
+/** The tanh form is y = x σ(v) with v = x r, r = 2c (1 + 0.044715 x²), c = √(2/π): σ + y (1 - σ) v', v' = 3r - 4c. */
+function tanhGeluSlope(g: Backward, x: string, y: string): string {
   const c = Math.sqrt(2 / Math.PI);
-  const square = mul(g, x, x);
-  const t = g.op("Tanh", [mul(g, scaled(g, x, c), add(g, one(g), scaled(g, square, 0.044715)))]);
-  const slope = scaled(g, add(g, one(g), scaled(g, square, 3 * 0.044715)), c);
-  const tail = mul(g, mul(g, x, sub(g, one(g), mul(g, t, t))), slope);
-  return scaled(g, add(g, add(g, one(g), t), tail), 0.5);
+  const r = add(g, scaled(g, mul(g, x, x), 2 * c * 0.044715), scalar(g, 2 * c));
+  const s = g.op("Sigmoid", [mul(g, x, r)]);
+  const tail = mul(g, y, sub(g, scaled(g, r, 3), scalar(g, 4 * c)));
+  return add(g, s, mul(g, sub(g, one(g), s), tail));
 }
 
 /** Passes inside the bounds; bounds that are computed get the gradient of what was clipped to them. */
@@ -184,8 +184,9 @@ export const clipRule: Rule = (g) => {
   const known = [1, 2].map((i) => (g.node.inputs[i] ? numberOf(g.constantInput(i)) : undefined));
   // the steps of `above` are exact for numbers below 2^27
   if ([1, 2].every((i) => !g.node.inputs[i] || Math.abs(known[i - 1] ?? Number.NaN) < 2 ** 27)) {
-    const upper = known[0] === undefined ? dy : mul(g, dy, above(g, x, known[0]));
-    return [known[1] === undefined ? upper : mul(g, upper, below(g, x, known[1]))];
+    const y = g.node.outputs[0]!;
+    const upper = known[0] === undefined ? dy : mul(g, dy, above(g, y, known[0]));
+    return [known[1] === undefined ? upper : mul(g, upper, below(g, y, known[1]))];
   }
   const under = low === undefined ? undefined : g.op("Less", [x, low]);
   const over = high === undefined ? undefined : g.op("Greater", [x, high]);

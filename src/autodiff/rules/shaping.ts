@@ -39,23 +39,36 @@ export function zeros(g: Backward, shape: readonly number[]): string {
   return g.op("ConstantOfShape", [ints(g, shape)], { value: float32([1], [0]) });
 }
 
-/** Slices with steps of 1 pad dy with zeros; other steps scatter it. */
+/** Forward slices with known bounds put zeros around dy, and between where they step; others scatter it. */
 export const sliceRule: Rule = (g) => {
   const shape = shapeIn(g, 0);
   const [starts, ends, axesIn, stepsIn] = [1, 2, 3, 4].map((i) => constantInts(g, i));
   if (!starts || !ends) return [scatterSlice(g)];
   const axes = (axesIn ?? starts.map((_, i) => i)).map((axis) => positiveAxis(axis, shape.length));
-  const steps = stepsIn ?? starts.map(() => 1);
-  if (steps.some((step) => step !== 1)) return [scatterSlice(g)];
+  const steps = shape.map((_, axis) => stepsIn?.[axes.indexOf(axis)] ?? 1);
+  if (steps.some((step) => step < 1)) return [scatterSlice(g)];
   const before = shape.map(() => 0);
   for (const [i, axis] of axes.entries()) {
     const start = starts[i]!;
     before[axis] = Math.min(Math.max(start < 0 ? start + shape[axis]! : start, 0), shape[axis]!);
   }
-  const after = shape.map((dim, axis) => dim - before[axis]! - shapeOut(g)[axis]!);
-  if ([...before, ...after].every((n) => n === 0)) return [dyOf(g)];
-  return [g.op("Pad", [dyOf(g), ints(g, [...before, ...after]), scalar(g, 0)])];
+  const dy = zerosAfter(g, dyOf(g), shapeOut(g), steps);
+  // the zeros behind the last element may reach past the end
+  const after = shape.map((dim, axis) => dim - before[axis]! - shapeOut(g)[axis]! * steps[axis]!);
+  if ([...before, ...after].every((n) => n === 0)) return [dy];
+  return [g.op("Pad", [dy, ints(g, [...before, ...after]), scalar(g, 0)])];
 };
+
+/** step - 1 zeros behind each element of an axis. */
+function zerosAfter(g: Backward, x: string, shape: readonly number[], steps: readonly number[]): string {
+  if (steps.every((step) => step === 1)) return x;
+  const split = shape.flatMap((dim, axis) => (steps[axis]! > 1 ? [dim, 1] : [dim]));
+  const ends = shape.flatMap((_, axis) => (steps[axis]! > 1 ? [0, steps[axis]! - 1] : [0]));
+  const pads = [...split.map(() => 0), ...ends];
+  const wide = g.op("Pad", [reshaped(g, x, shape, split), ints(g, pads), scalar(g, 0)]);
+  const whole = shape.map((dim, axis) => dim * steps[axis]!);
+  return g.op("Reshape", [wide, ints(g, whole)]);
+}
 
 function constantInts(g: Backward, i: number): number[] | undefined {
   const value = g.constantInput(i);
@@ -119,6 +132,14 @@ export const gatherRule: Rule = (g) => {
   const indices = g.type(g.node.inputs[1]!).shape;
   const [outer, inner] = [count(shape.slice(0, axis)), count(shape.slice(axis + 1))];
   const picked = count(indices);
+  const known = constantInts(g, 1);
+  if (known?.length === 1) {
+    const at = known[0]! < 0 ? known[0]! + shape[axis]! : known[0]!;
+    const one = reshaped(g, dyOf(g), shapeOut(g), [...shape.slice(0, axis), 1, ...shape.slice(axis + 1)]);
+    const before = shape.map((_, i) => (i === axis ? at : 0));
+    const after = shape.map((dim, i) => (i === axis ? dim - 1 - at : 0));
+    return [g.op("Pad", [one, ints(g, [...before, ...after]), scalar(g, 0)])];
+  }
   const flatIndex = g.op("Reshape", [positiveIndices(g, shape[axis]!), ints(g, [picked, 1])]);
   const rows = g.op("Reshape", [dyOf(g), ints(g, [outer, picked, inner])]);
   const byIndex = outer === 1 ? rows : g.op("Transpose", [rows], { perm: [1, 0, 2] });

@@ -13,6 +13,13 @@ export interface Network {
     attributes?: Readonly<Record<string, PlainAttribute>>,
     name?: string,
   ): string;
+  /** As `op`, with several outputs. */
+  ops(
+    op: string,
+    inputs: readonly string[],
+    attributes: Readonly<Record<string, PlainAttribute>>,
+    count: number,
+  ): readonly string[];
   /** A weight with independent normal elements. */
   normal(name: string, shape: readonly number[], deviation: number): string;
   /** A weight with all elements alike. */
@@ -80,6 +87,11 @@ function layers(draft: Draft, random: Random): Network {
   return {
     draft,
     op,
+    ops(kind, inputs, attributes, count) {
+      const outputs = Array.from({ length: count }, () => draft.fresh(kind.toLowerCase()));
+      draft.emit(kind, inputs, attributes, outputs);
+      return outputs;
+    },
     normal,
     filled,
     constant: (name, value) => draft.constant(name, value),

@@ -34,17 +34,19 @@ function attention(net: Network, name: string, x: string, { dim, heads, length, 
     net.constant("shape", int64([0, 0, 3, heads, dim / heads])),
   ]);
   const moved = net.op("Transpose", [packed], { perm: [2, 0, 3, 1, 4] });
-  const part = (i: number): string => net.op("Gather", [moved, net.constant("index", int64([i], []))], { axis: 0 });
+  const [query, key, value] = net
+    .ops("Split", [moved], { axis: 0, num_outputs: 3 }, 3)
+    .map((part) => net.op("Squeeze", [part, net.constant("first", int64([0]))])) as [string, string, string];
   const scale = net.constant("scale", float32([], [1 / Math.sqrt(dim / heads)]));
-  const query = net.op("Mul", [part(0), scale]);
-  let scores = net.op("MatMul", [query, net.op("Transpose", [part(1)], { perm: [0, 1, 3, 2] })]);
+  const keys = net.op("Transpose", [key], { perm: [0, 1, 3, 2] });
+  let scores = net.op("MatMul", [net.op("Mul", [query, scale]), keys]);
   if (causal) {
     const mask = Float32Array.from({ length: length * length }, (_, i) =>
       i % length > Math.floor(i / length) ? -1e9 : 0,
     );
     scores = net.op("Add", [scores, net.constant("mask", float32([length, length], mask))]);
   }
-  const mixed = net.op("MatMul", [net.op("Softmax", [scores], { axis: -1 }), part(2)]);
+  const mixed = net.op("MatMul", [net.op("Softmax", [scores], { axis: -1 }), value]);
   const merged = net.op("Reshape", [
     net.op("Transpose", [mixed], { perm: [0, 2, 1, 3] }),
     net.constant("merged", int64([0, 0, dim])),
