@@ -46,7 +46,6 @@ const percent = (share: number | undefined): string => (share === undefined ? "-
 
 mkdirSync(work, { recursive: true });
 const rows: string[][] = [];
-let settings = "";
 const wanted = zoo.filter(({ name }) =>
   positionals.length > 0 ? positionals.includes(name) : name === "resnet20" || name === "resnet8",
 );
@@ -67,7 +66,6 @@ for (const model of wanted) {
     const change = result.models[1]!.changes[0]!;
     const [low, high] = change.interval ?? [change.difference, change.difference];
     const points = (share: number): string => `${share >= 0 ? "+" : "-"}${Math.abs(100 * share).toFixed(2)}`;
-    settings = /loss: .*/.exec(notes)?.[0] ?? settings;
     rows.push([
       `${model.name}${folded ? ", folded" : ""}`,
       percent(change.before),
@@ -76,7 +74,7 @@ for (const model of wanted) {
       /before: (\S+)/.exec(notes)?.[1] ?? "-",
       outcome.best.score?.toPrecision(4) ?? "-",
       `${outcome.best.epoch} of ${outcome.epochs.length}`,
-      /rate ([\d.e-]+)/.exec(notes)?.[1] ?? "-",
+      /optimizer: (\w+, rate [\d.e-]+)/.exec(notes)?.[1] ?? "-",
       `${(seconds / 60).toFixed(1)} min`,
     ]);
     console.log(rows.at(-1)!.join(" | "));
@@ -85,12 +83,12 @@ for (const model of wanted) {
 
 const header = [
   ...["model", "test before", "test after", "difference (95 %)", "held out before", "held out after", "epoch chosen"],
-  ...["rate", "time"],
+  ...["optimizer chosen", "time"],
 ];
 const body = `CIFAR-10: trained on the training split but for a tenth held out, by which the epoch is chosen, the model as it
-was (epoch 0) being one of the candidates; judged on the 10,000 test images. No flags but the seed (${seed}): ${settings}; 3 epochs
-in batches of 64, no augmentation. The models have seen what is held out when they were first trained, which favours the
-model as it was. "Folded": batch normalization folded into the convolutions before.
+was (epoch 0) being one of the candidates; judged on the 10,000 test images. No flags but the seed (${seed}): 3 epochs in
+batches of 64, no augmentation. The models have seen what is held out when they were first trained, which favours them as
+they were. "Folded": batch normalization folded into the convolutions before.
 
 ${table(header, rows)}`;
 if (positionals.length === 0 && flags.length === 0)
