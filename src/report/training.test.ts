@@ -66,7 +66,7 @@ test("shares stand in one chart, beside loss and rate, with the best epoch marke
   expect(page).toContain("<dt>optimizer</dt><dd>sgd</dd>");
   expect(page).not.toMatch(/NaN|undefined|<dt>freeze/);
   const text = renderTerminal(reportSections(report), { width: 100, colour: false });
-  expect(text).toMatch(/2 +200 +1\.000 +60 % +90\.00 % +0\.100 +640\.0 +25\.0 s/);
+  expect(text).toMatch(/best: 2 +200 +1\.000 +60\.00 % +90\.00 % +0\.100 +640\.0 +25\.0 s/);
 });
 
 test("a score that is no share has a chart of its own; without scores there is none", async () => {

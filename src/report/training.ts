@@ -2,7 +2,7 @@ import { metrics } from "../metrics/index.ts";
 import type { EpochRecord, TrainResult } from "../training/train.ts";
 import { version } from "../version.ts";
 import type { Section } from "./document.ts";
-import { count, metricValue, milliseconds, percent, significant } from "./format.ts";
+import { count, metricValue, milliseconds, significant } from "./format.ts";
 import { type Report, reportVersion, type TrainingReport } from "./report.ts";
 
 /** What a report tells of a training run besides its result. */
@@ -76,13 +76,14 @@ export function trainingSentence(training: TrainingReport): string {
 export function epochColumns({
   epochs,
   metric,
+  best,
 }: TrainingReport): readonly (readonly [title: string, cell: (epoch: EpochRecord) => string])[] {
   return [
-    ["epoch", ({ epoch }) => String(epoch)],
+    ["epoch", ({ epoch }) => (metric && epoch === best.epoch ? `best: ${epoch}` : String(epoch))],
     ["steps", ({ step }) => count(step)],
     ["loss", ({ loss }) => significant(loss, 4)],
     ...(epochs.some(({ accuracy }) => accuracy !== undefined)
-      ? [["accuracy", ({ accuracy }: EpochRecord) => (accuracy === undefined ? "–" : percent(accuracy))] as const]
+      ? [["accuracy", ({ accuracy }: EpochRecord) => metricValue(accuracy ?? Number.NaN, "%")] as const]
       : []),
     ...(metric
       ? [[metric.name, ({ score }: EpochRecord) => metricValue(score ?? Number.NaN, metric.unit)] as const]
