@@ -13,14 +13,15 @@ export interface TestLayer {
   readonly module?: string;
 }
 
-/** Attributes of the root, and the weights of each layer, as an HDF5 file the way Keras writes it. */
+/** An architecture (or its text) and the weights of each layer, as an HDF5 file the way Keras writes it. */
 export async function h5Model(
   architecture: unknown,
   layers: readonly Pick<TestLayer, "config" | "weights">[],
   version = "2.4.0",
 ): Promise<Uint8Array> {
   return h5File((file) => {
-    if (architecture !== undefined) file.create_attribute("model_config", JSON.stringify(architecture));
+    const text = typeof architecture === "string" ? architecture : JSON.stringify(architecture);
+    if (text !== undefined) file.create_attribute("model_config", text);
     file.create_attribute("keras_version", version);
     const root = file.create_group("model_weights");
     for (const { config, weights = {} } of layers) {
@@ -38,8 +39,11 @@ export async function h5File(write: (file: h5.File) => void): Promise<Uint8Array
   const { FS } = await h5.ready;
   const path = "/fixture.h5";
   const file = new h5.File(path, "w");
-  write(file);
-  file.close();
+  try {
+    write(file);
+  } finally {
+    file.close();
+  }
   const bytes = FS.readFile(path).slice();
   FS.unlink(path);
   return bytes;
