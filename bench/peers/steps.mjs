@@ -1,10 +1,10 @@
 // What the JavaScript peers of training-speed.ts share: packages from elsewhere, noise, and answering to the bench.
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { resolve } from "node:path";
 import { createInterface } from "node:readline";
 
 /** Where a package's file lies below the folder that PARE_PEERS names. */
-export const resolvePeer = (name) => createRequire(join(process.env.PARE_PEERS, "peers.js")).resolve(name);
+export const resolvePeer = (name) => createRequire(resolve(process.env.PARE_PEERS, "peers.js")).resolve(name);
 
 /** The task, as training-speed.ts gives it. */
 export const task = JSON.parse(process.argv[2]);
