@@ -128,3 +128,15 @@ test("killed twice, interrupted once and started again: the same bytes, a whole 
   for (const section of ["How training went", "Epochs", "Settings"]) expect(page).toContain(`>${section}</h2>`);
   expect(existsSync(join(folder, "whole.onnx.work"))).toBe(false);
 }, 240_000);
+
+test("patterns of groups are checked, and batch normalization is folded on request", async () => {
+  const args = ["finetune", "digits/model.onnx", "--data", "digits", "-o", "folded.onnx", ...small];
+  const wrong = await pare([...args, "--rate-factors", "Gem=2"], folder);
+  expect(wrong.status).toBe(1);
+  expect(wrong.stderr).toMatch(/nothing fits --rate-factors 'Gem'.*Gemm/);
+  const { status } = await pare([...args, "--rate-factors", "Gemm=2", "--decays", "Gemm=0.01", "--simplify"], folder);
+  expect(status).toBe(0);
+  const operators = async (name: string) => (await load(join(folder, name))).nodes.map(({ op }) => op);
+  expect(await operators("digits/model.onnx")).toContain("BatchNormalization");
+  expect(await operators("folded.onnx")).not.toContain("BatchNormalization");
+});
