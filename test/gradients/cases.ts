@@ -484,6 +484,28 @@ const shapings: GradientCase[] = [
   },
   {
     op: "Slice",
+    note: "forward steps",
+    inputs: [[7, 8]],
+    arguments: ["x0", "a", "b", "c", "d"],
+    constants: { a: int64([1, 1]), b: int64([7, 8]), c: int64([0, 1]), d: int64([2, 3]) },
+  },
+  {
+    op: "Slice",
+    note: "forward steps over one axis of three",
+    inputs: [[2, 7, 3]],
+    arguments: ["x0", "a", "b", "c", "d"],
+    constants: { a: int64([0]), b: int64([7]), c: int64([1]), d: int64([3]) },
+  },
+  {
+    op: "Gather",
+    note: "one constant index",
+    inputs: [[2, 3, 4]],
+    arguments: ["x0", "i"],
+    constants: { i: int64([-2], []) },
+    attributes: { axis: 1 },
+  },
+  {
+    op: "Slice",
     note: "steps",
     inputs: [[6, 5]],
     arguments: ["x0", "a", "b", "c", "d"],

@@ -52,12 +52,30 @@ export const sliceRule: Rule = (g) => {
     const start = starts[i]!;
     before[axis] = Math.min(Math.max(start < 0 ? start + shape[axis]! : start, 0), shape[axis]!);
   }
-  const dy = zerosAfter(g, dyOf(g), shapeOut(g), steps);
+  const last = shape.length - 1;
+  // a product with a 0-1 matrix moves single elements apart much faster than padding does
+  const apart = steps[last]! > 1 && shape[last]! <= 256;
+  const dy = zerosAfter(g, dyOf(g), shapeOut(g), apart ? steps.with(last, 1) : steps);
+  const spread = apart
+    ? g.op("MatMul", [dy, placing(g, shapeOut(g)[last]!, shape[last]!, before[last]!, steps[last]!)])
+    : dy;
   // the zeros behind the last element may reach past the end
-  const after = shape.map((dim, axis) => dim - before[axis]! - shapeOut(g)[axis]! * steps[axis]!);
-  if ([...before, ...after].every((n) => n === 0)) return [dy];
-  return [g.op("Pad", [dy, ints(g, [...before, ...after]), scalar(g, 0)])];
+  const made = shapeOut(g).map((dim, axis) => dim * steps[axis]!);
+  if (apart) {
+    made[last] = shape[last]!;
+    before[last] = 0;
+  }
+  const after = shape.map((dim, axis) => dim - before[axis]! - made[axis]!);
+  if ([...before, ...after].every((n) => n === 0)) return [spread];
+  return [g.op("Pad", [spread, ints(g, [...before, ...after]), scalar(g, 0)])];
 };
+
+/** The matrix that puts element i of a row at start + i step of a longer one. */
+function placing(g: Backward, from: number, to: number, start: number, step: number): string {
+  const matrix = new Float32Array(from * to);
+  for (let i = 0; i < from; i++) matrix[i * to + start + i * step] = 1;
+  return g.constant(float32([from, to], matrix));
+}
 
 /** step - 1 zeros behind each element of an axis. */
 function zerosAfter(g: Backward, x: string, shape: readonly number[], steps: readonly number[]): string {
