@@ -42,7 +42,7 @@ export interface PrepareOptions {
 export const trainingOpset = 21;
 
 /**
- * Rewrites an inference graph for training: newer operator set, recurrent and fused operators written out, batch
+ * Rewrites an inference graph for training: newer operator set, unusual recurrent and fused operators written out, batch
  * normalization over batch statistics, dropout by masks that are fed (so that a run can be repeated exactly).
  *
  * @param feeds one batch; its sizes become those of the training graph
