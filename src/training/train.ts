@@ -1,13 +1,12 @@
 import { z } from "zod";
 import { augmentOptions } from "../data/augment.ts";
 import type { Batch, Dataset } from "../data/dataset.ts";
-import { hideTokens, maskTokenOptions, type TokenMasking } from "../data/mask-tokens.ts";
+import { maskTokenOptions, type TokenMasking } from "../data/mask-tokens.ts";
 import { type BatchPlan, plannedBatches } from "../data/plan.ts";
 import { fail } from "../errors.ts";
 import type { Graph, Node } from "../graph/graph.ts";
-import type { Metric, Row } from "../metrics/index.ts";
+import type { Metric } from "../metrics/index.ts";
 import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
-import { random } from "../random.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type CheckpointStore, decodeCheckpoint, encodeCheckpoint } from "./checkpoint.ts";
 import { lossNotFinite } from "./not-finite.ts";
@@ -24,6 +23,7 @@ import {
   type TrainRecord,
 } from "./progress.ts";
 import { makeSchedule, type Schedule, scheduleOptions } from "./schedules.ts";
+import { scoreOf } from "./score.ts";
 import { StateBuffers, withWeights } from "./state.ts";
 import { type StepOptions, type TrainingStep, trainingStep } from "./step.ts";
 
@@ -191,7 +191,8 @@ class Run {
       await this.#endEpoch();
       if (!this.#outOfPatience()) await this.#runSteps();
     } catch (error) {
-      if (signal.aborted) await this.#save();
+      // nothing else leaves a state worth keeping
+      if (signal.aborted && error === signal.reason) await this.#save();
       throw error;
     }
   }
@@ -372,32 +373,4 @@ function batchesOf(data: Dataset, plan: BatchPlan): AsyncIterable<Batch> {
 async function firstFeeds(plan: BatchPlan, { data, feeds }: TrainContext): Promise<Tensors> {
   for await (const first of batchesOf(data, plan)) return feeds(first);
   return fail(data.name, "holds no samples to train on");
-}
-
-/** Samples a batch while validating. */
-const validationBatch = 128;
-
-/** The metric over the validation split. */
-async function scoreOf(model: Graph, context: TrainContext): Promise<number> {
-  const { runtime, data, metric, validationSplit, tokens, signal } = context;
-  const session = await runtime.open(model);
-  const rows: Row[] = [];
-  const split = validationSplit === undefined ? {} : { split: validationSplit };
-  try {
-    for await (const read of data.batches({ batch: validationBatch, ...split })) {
-      signal.throwIfAborted();
-      const batch = tokens ? hideTokens(read, tokens, random(0).fork(`${rows.length}`)) : read;
-      const outputs = await session.run(batch.inputs);
-      const judged = {
-        outputs,
-        size: batch.size,
-        ...(batch.labels && { labels: batch.labels }),
-        ...(batch.truth && { truth: batch.truth }),
-      };
-      rows.push(...metric!.rows(judged));
-    }
-  } finally {
-    await session.release();
-  }
-  return metric!.value(rows);
 }
