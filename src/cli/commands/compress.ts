@@ -17,7 +17,7 @@ import { checkReport, writeReport } from "../report-file.ts";
 /** `pare compress`: searches for what pays within a loss budget, or runs a recipe. */
 export function define(command: Command, signal: AbortSignal): void {
   command
-    .argument("<model>", "an ONNX file")
+    .argument("<model>", "an ONNX or Keras file")
     .requiredOption("-o, --output <file>", "the file to write")
     .option("--recipe <file>", "run this recipe (.yaml, .json, .js, or a preset's name) instead of searching")
     .addOption(new Option("--target <goal>", "what to improve").choices(targets).default("balanced", "balanced"))

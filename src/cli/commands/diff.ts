@@ -9,7 +9,7 @@ import { addCommon, type CommonFlags } from "../flags.ts";
 
 /** `pare diff`: what differs between two model files. */
 export function define(command: Command, signal: AbortSignal): void {
-  command.argument("<before>", "an ONNX file").argument("<after>", "another");
+  command.argument("<before>", "an ONNX or Keras file").argument("<after>", "another");
   addCommon(command, "json", "quiet");
   command.action(async (first: string, second: string, flags: CommonFlags) => {
     const env = await environment(flags, signal);

@@ -59,7 +59,7 @@ export function addTrainFlags(command: Command, schema: TrainSchema): void {
 
 /** `pare finetune`: trains a model further. */
 export function define(command: Command, signal: AbortSignal): void {
-  command.argument("<model>", "an ONNX file");
+  command.argument("<model>", "an ONNX or Keras file");
   addTrainFlags(command, finetuneOptions);
   command.action(async (model: string, flags: TrainFlags) => {
     checkOutput(flags.output, [model]);

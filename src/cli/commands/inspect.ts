@@ -20,7 +20,7 @@ interface Flags extends CommonFlags {
 /** `pare inspect`: where a model's bytes, parameters, MACs and time are. */
 export function define(command: Command, signal: AbortSignal): void {
   command
-    .argument("<model>", "an ONNX file")
+    .argument("<model>", "an ONNX or Keras file")
     .option("--no-time", "load no weights: nothing is run")
     .option("--top <number>", "layers in each list", count, 12)
     .option("--markdown", "print markdown");

@@ -4,7 +4,7 @@ import { load } from "../../platform/node.ts";
 
 /** `pare print`: a model in ONNX's textual syntax on stdout. */
 export function define(command: Command): void {
-  command.argument("<model>", "an ONNX file").action(async (model: string) => {
+  command.argument("<model>", "an ONNX or Keras file").action(async (model: string) => {
     process.stdout.write(print(await load(model)));
   });
 }

@@ -20,7 +20,7 @@ interface Flags extends CommonFlags {
 export function techniqueCommand(technique: Technique): CommandModule {
   return {
     define(command, signal) {
-      command.argument("<model>", "an ONNX file").requiredOption("-o, --output <file>", "the file to write");
+      command.argument("<model>", "an ONNX or Keras file").requiredOption("-o, --output <file>", "the file to write");
       addFlags(command, technique.options);
       addCommon(command, "json", "quiet", "threads", "seed", "device");
       if (technique.data !== "unused") addDataFlags(command, technique.data === "required");

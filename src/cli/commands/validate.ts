@@ -6,7 +6,7 @@ import { addCommon, type CommonFlags } from "../flags.ts";
 
 /** `pare validate`: a model's structure, and whether the runtime loads it. */
 export function define(command: Command, signal: AbortSignal): void {
-  command.argument("<model>", "an ONNX file");
+  command.argument("<model>", "an ONNX or Keras file");
   addCommon(command, "json", "quiet", "threads", "device");
   command.action(async (model: string, flags: CommonFlags) => {
     const env = await environment(flags, signal);
