@@ -9,7 +9,7 @@ const train = element<HTMLButtonElement>("train");
 const stop = element<HTMLButtonElement>("stop");
 const download = element<HTMLAnchorElement>("download");
 const state = element<HTMLParagraphElement>("state");
-const tiles = { step: "step", loss: "loss", accuracy: "accuracy", speed: "speed" };
+const tiles = ["step", "loss", "accuracy", "speed"] as const;
 const base = new URL(".", document.baseURI);
 
 let worker: Worker | undefined;
@@ -17,7 +17,7 @@ let losses: Point[] = [];
 let accuracies: Point[] = [];
 let steps = 1;
 
-function show(tile: keyof typeof tiles, text: string): void {
+function show(tile: (typeof tiles)[number], text: string): void {
   element(tile).textContent = text;
 }
 
@@ -106,7 +106,7 @@ settings.addEventListener("submit", (event) => {
   [losses, accuracies, steps] = [[], [], 1];
   download.hidden = true;
   element<HTMLElement>("readings").hidden = true;
-  for (const tile of Object.keys(tiles)) show(tile as keyof typeof tiles, "–");
+  for (const tile of tiles) show(tile, "–");
   train.disabled = true;
   stop.disabled = false;
   worker = new Worker(new URL("worker.js", base), { type: "module" });

@@ -11,7 +11,7 @@ import { random } from "../../src/random.ts";
 import { toFloat32 } from "../../src/tensor/index.ts";
 import { finetune } from "../../src/training/index.ts";
 import { digitsNetwork } from "../digits/network.ts";
-import { digitsData, makePictures } from "../digits/pictures.ts";
+import { digitsData, makePictures, type Pictures } from "../digits/pictures.ts";
 import { side } from "../digits/render.ts";
 
 /** What the page asks for. */
@@ -73,22 +73,23 @@ async function train({ pictures, epochs, wasmPaths }: Request): Promise<void> {
       },
     },
   );
-  const read = await readings(model, engine);
-  tell({ kind: "done", model: await save(model), readings: read });
+  tell({ kind: "done", model: await save(model), readings: await readings(model, engine, unseen) });
+}
 
-  async function readings(graph: Graph, onnx: Runtime): Promise<Reading[]> {
-    const session = await onnx.open(graph);
-    for await (const { inputs } of data.batches({ split: "val", batch: shown, limit: shown })) {
-      const logits = toFloat32((await session.run(inputs)).logits!);
-      await session.release();
-      return Array.from({ length: shown }, (_, i) => {
-        const row = logits.subarray(10 * i, 10 * i + 10);
-        const pixels = unseen.pixels.slice(i * side * side, (i + 1) * side * side);
-        return { pixels, label: unseen.labels[i]!, read: row.indexOf(Math.max(...row)) };
-      });
+/** What the model takes the first pictures for. */
+async function readings(model: Graph, engine: Runtime, pictures: Pictures): Promise<Reading[]> {
+  const session = await engine.open(model);
+  const read: Reading[] = [];
+  for await (const { inputs, size } of digitsData({ pictures }).batches({ batch: shown, limit: shown })) {
+    const logits = toFloat32((await session.run(inputs)).logits!);
+    for (let i = 0; i < size; i++) {
+      const row = logits.subarray(10 * i, 10 * i + 10);
+      const pixels = pictures.pixels.slice(i * side * side, (i + 1) * side * side);
+      read.push({ pixels, label: pictures.labels[i]!, read: row.indexOf(Math.max(...row)) });
     }
-    return [];
   }
+  await session.release();
+  return read;
 }
 
 self.addEventListener("message", ({ data }: MessageEvent<Request>) => {
