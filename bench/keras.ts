@@ -3,9 +3,11 @@
  * options, random weights, both file formats; and the trained models of the data folder against their ONNX twins.
  *
  *     npx tsx bench/keras.ts <python with keras> [data folder] [--only name,name] [--record]
+ *
+ * Instead of a Python, a folder that `peers/keras_models.py FOLDER > FOLDER/list.jsonl` has filled serves too.
  */
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -55,24 +57,30 @@ if (values.record) {
   record("keras", "Keras models", "npx tsx bench/keras.ts <python with keras> <data folder> --record", text);
 }
 
-/** Has Keras write its models, and compares each as soon as it is there. */
-async function compareAll(command: string, on: Runtime, only: readonly string[]): Promise<Compared[]> {
+/** Has Keras write its models, or takes those in a folder, and compares each as soon as it is there. */
+async function compareAll(source: string, on: Runtime, only: readonly string[]): Promise<Compared[]> {
+  const filled = join(source, "list.jsonl");
+  if (existsSync(filled)) return compareLines(createInterface(createReadStream(filled)), source, on);
   const folder = mkdtempSync(join(tmpdir(), "pare-keras-"));
   const script = fileURLToPath(new URL("peers/keras_models.py", import.meta.url));
-  const child = spawn(command, [script, folder, ...only], { stdio: ["ignore", "pipe", "ignore"] });
-  const found: Compared[] = [];
+  const child = spawn(source, [script, folder, ...only], { stdio: ["ignore", "pipe", "ignore"] });
   try {
-    for await (const line of createInterface(child.stdout)) {
-      const made = JSON.parse(line) as Made;
-      const result = made.error
-        ? { ...made, nodes: 0, difference: Number.NaN, problem: `Keras: ${made.error}` }
-        : await compare(folder, made, on);
-      process.stderr.write(`${result.file ?? result.name} ${result.problem ?? result.difference.toExponential(1)}\n`);
-      found.push(result);
-    }
+    return await compareLines(createInterface(child.stdout), folder, on);
   } finally {
     child.kill();
     rmSync(folder, { recursive: true });
+  }
+}
+
+async function compareLines(lines: AsyncIterable<string>, folder: string, on: Runtime): Promise<Compared[]> {
+  const found: Compared[] = [];
+  for await (const line of lines) {
+    const made = JSON.parse(line) as Made;
+    const result = made.error
+      ? { ...made, nodes: 0, difference: Number.NaN, problem: `Keras: ${made.error}` }
+      : await compare(folder, made, on);
+    process.stderr.write(`${result.file ?? result.name} ${result.problem ?? result.difference.toExponential(1)}\n`);
+    found.push(result);
   }
   return found;
 }

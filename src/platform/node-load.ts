@@ -70,15 +70,17 @@ export function currentPath(source: ByteSource): string | undefined {
   return same ? realpathSync(source.name) : undefined;
 }
 
+/** Choices for {@link load}: those for Keras models. */
+export type LoadOptions = KerasOptions;
+
 /**
  * Opens a model file. Weights stay on disk until they are asked for.
  *
  * @param path an ONNX file, whose external data is looked for in its folder and nowhere else; or a model that Keras
  *   saved (`.h5`, `.keras`). Which of them is told by the content
- * @param options choices for Keras models
  * @throws PareError if the file is missing, damaged or not a model
  */
-export async function load(path: string, options: KerasOptions = {}): Promise<Graph> {
+export async function load(path: string, options: LoadOptions = {}): Promise<Graph> {
   const source = fileSource(path);
   if (isKeras(source)) return readKeras(source, options);
   const known = new Map<string, ByteSource>();

@@ -14,7 +14,7 @@ import type { Runtime, Session, SessionOptions } from "./runtime.ts";
 export { folderStore } from "./node-checkpoints.ts";
 export { nodeCompressor } from "./node-compress.ts";
 export { nodeFiles } from "./node-data.ts";
-export { fileSource, load } from "./node-load.ts";
+export { fileSource, type LoadOptions, load } from "./node-load.ts";
 export { type Memory, memory, nodeMeter, resetPeakMemory } from "./node-memory.ts";
 export { type Saved, type SaveOptions, save } from "./node-save.ts";
 
