@@ -29,6 +29,7 @@ const digest = (name: string): string =>
     .digest("hex");
 const whole = await pare(command("whole.onnx", "whole"), folder);
 if (whole.status !== 0) throw new Error(whole.stderr);
+console.error(`undisturbed: ${(whole.ms / 1000).toFixed(1)} s`);
 
 const stream = random(seed);
 const moments: number[] = [];
@@ -41,6 +42,7 @@ for (let i = 0; i < kills; i++) {
   clearTimeout(timer);
   if (signal !== "SIGKILL") throw new Error(`ended before it could be killed, after ${moments.length} kills`);
   moments.push(moment / 1000);
+  console.error(`killed after ${(moment / 1000).toFixed(1)} s`);
   if (existsSync(join(folder, "killed", "last.onnx"))) checkpoints++;
 }
 const last = await pare(command("killed.onnx", "killed"), folder);
