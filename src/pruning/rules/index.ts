@@ -256,6 +256,11 @@ const others: Readonly<Record<string, CouplingRule>> = {
   "com.microsoft:QuickGelu": unary,
   "com.microsoft:SkipLayerNormalization": normalize.skipNormalization,
   "com.microsoft:SkipSimplifiedLayerNormalization": normalize.skipNormalization,
+  Affine: unary,
+  Crop: pool,
+  ParametricSoftplus: unary,
+  Scale: unary,
+  ScaledTanh: unary,
   SimplifiedLayerNormalization: normalize.layerNormalization,
 };
 

@@ -5,13 +5,14 @@ import { broadcast, type CouplingRule, fromFront, type Masking } from "./rule.ts
 
 const label = ({ node }: Pick<Masking, "node">): string => node.name || node.outputs[0]!;
 
-/** Statistics are weights, one for each channel. */
+/** Statistics are weights, one for each channel; in training mode they are taken over all other axes. */
 export const batchNormalization: CouplingRule = {
   relate(r) {
-    unary.relate({ ...r, node: { ...r.node, outputs: r.node.outputs.slice(0, 1) } });
-    const channels = r.input(0)![1];
-    for (const i of [1, 2, 3, 4]) r.same(r.input(i)?.[0], channels);
-    for (const k of [1, 2, 3, 4]) r.same(r.output(k)?.[0], channels);
+    const [x, y] = [r.input(0)!, r.output(0)!];
+    for (const [i, axis] of x.entries()) r.same(axis, y[i]);
+    for (const i of [1, 2, 3, 4]) r.same(r.input(i)?.[0], x[1]);
+    for (const k of [1, 2, 3, 4]) r.same(r.output(k)?.[0], x[1]);
+    if (intAttribute(r.node, "training_mode", 0) === 1) r.positions(x.filter((_, i) => i !== 1));
   },
 };
 
@@ -35,10 +36,7 @@ export const layerNormalization: CouplingRule = {
       if (scale) broadcast(r, scale, x);
     }
     const first = fromFront(intAttribute(r.node, "axis", -1), x.length);
-    for (const k of [1, 2]) {
-      const statistics = r.output(k);
-      if (statistics) for (let i = 0; i < first; i++) r.same(x[i], statistics[i]);
-    }
+    if (r.output(1) ?? r.output(2)) r.freeze(x.slice(first), `'${label(r)}' hands out its statistics`);
   },
   mask(m) {
     const rank = m.shapeIn(0)!.length;

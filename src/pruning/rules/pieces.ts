@@ -104,7 +104,7 @@ export const slice: CouplingRule = {
     for (const [i, axis] of x.entries()) {
       const at = taken.find((b) => b.axis === i);
       if (!at) r.same(axis, y[i]);
-      else if (at.index && at.index.length === r.size(y[i]!)) r.part(y[i]!, axis, at.index);
+      else if (at.index?.length && at.index.length === r.size(y[i]!)) r.part(y[i]!, axis, at.index);
       else r.positions([axis, y[i]!]);
     }
   },
