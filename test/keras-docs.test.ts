@@ -33,7 +33,7 @@ pare quantize-static model.keras -o small.onnx --data D
 - **Training.** Layers that act in training only (dropout, noise, random augmentation) go. BatchNormalization stays a node of
   its own: \`pare simplify\` folds it.
 - **Not supported**, and refused by the layer's name: Lambda and layers of one's own, text layers, masks that reach recurrent
-  layers or attention, cells and convolutional recurrent layers, and models without a fixed description (subclasses of
+  layers, attention or averages, cells and convolutional recurrent layers, and models without a fixed description (subclasses of
   \`Model\`). A function of \`keras.ops\` or TensorFlow that is not listed below is refused too.
 - The HDF5 library works on the file in memory of its own and sees nothing else of the system. A damaged file is refused; one
   that was built to do harm may keep the library busy without end, so open strangers' files where you can interrupt.

@@ -30,7 +30,7 @@ export interface Scope {
  * Writes a model's layers as nodes, those that its outputs need.
  *
  * @param given the inputs of a nested model; the graph's own where absent
- * @param prefix names of the models around this one, each with "/"
+ * @param prefix what names of nodes and of weights begin with: the models around this one, each with "/"
  * @returns its outputs
  * @throws PareError naming the layer that is not supported or does not fit
  */
@@ -38,25 +38,24 @@ export function writeModel(
   scope: Scope,
   model: ModelSpec,
   weights: WeightSource,
-  prefix = "",
+  prefix = { nodes: "", weights: "" },
   given?: readonly KerasTensor[],
 ): readonly KerasTensor[] {
   if (given && given.length !== model.inputs.length) {
-    fail(scope.who, `model '${prefix}' takes ${model.inputs.length} inputs, it is called with ${given.length}`);
+    fail(scope.who, `model '${model.name}' takes ${model.inputs.length} inputs, it is called with ${given.length}`);
   }
   const weightsOf = weights.layers(model);
   const made = new Map<string, readonly KerasTensor[]>();
   // the order of the inputs is the model's, not that in which its layers are listed
   for (const [i, { layer }] of model.inputs.entries()) {
     const spec = layerOf(scope, model, layer);
-    made.set(keyOf(layer, 0), [given?.[i] ?? writeInput(scope, spec, prefix)]);
+    made.set(keyOf(layer, 0), [given?.[i] ?? writeInput(scope, spec)]);
   }
   for (const wanted of model.outputs) {
     for (const [spec, index] of callsBefore(scope, model, wanted, made)) {
       const value = (argument: Argument): unknown => resolve(scope, made, argument);
-      const weightName = `${prefix}${spec.name}`;
-      const name = index === 0 ? weightName : `${weightName}/call_${index}`;
-      const target = { name, weightName, weights: weightsOf(spec) };
+      const name = `${prefix.nodes}${spec.name}${index === 0 ? "" : `/call_${index}`}`;
+      const target = { name, weightName: `${prefix.weights}${spec.name}`, weights: weightsOf(spec) };
       made.set(keyOf(spec.name, index), writeLayer(scope, spec, target, spec.calls[index]!, value));
     }
   }
@@ -165,7 +164,8 @@ function writeCall(
   const inputs = operands.filter(isTensor);
   if (modelClasses.has(spec.className)) {
     const model = parseModel(spec.settings.who, { class_name: spec.className, config: spec.settings.json });
-    return writeModel(scope, model, target.weights, `${target.name}/`, inputs);
+    const prefix = { nodes: `${target.name}/`, weights: `${target.weightName}/` };
+    return writeModel(scope, model, target.weights, prefix, inputs);
   }
   const rule = ruleOf(spec.className, spec.isFunction);
   if (!rule) return unknownLayer(spec);
@@ -199,7 +199,7 @@ function unknownLayer({ className, settings }: LayerSpec): never {
 const inputTypes: ReadonlySet<string> = new Set<DType>(["bool", "int8", "uint8", "int16", "uint16", "int32", "int64"]);
 
 /** An input of the graph. */
-function writeInput(scope: Scope, spec: LayerSpec, prefix: string): KerasTensor {
+function writeInput(scope: Scope, spec: LayerSpec): KerasTensor {
   const { settings } = spec;
   const given = listOf(settings.json.batch_input_shape) ?? listOf(settings.json.batch_shape);
   const sizes = given?.map((size) =>
@@ -215,6 +215,6 @@ function writeInput(scope: Scope, spec: LayerSpec, prefix: string): KerasTensor 
   const first = scope.channelsFirst && shape.length >= 3;
   const kept = first ? [shape[0]!, shape.at(-1)!, ...shape.slice(1, -1)] : shape;
   const dims = kept.map((size, axis) => size ?? (axis === 0 ? "N" : null));
-  const value = scope.b.input(`${prefix}${spec.name}`, { type: { kind: "tensor", dtype, shape: dims } });
+  const value = scope.b.input(spec.name, { type: { kind: "tensor", dtype, shape: dims } });
   return { value, shape, dtype, order: first ? "channels-first" : "keras" };
 }

@@ -1,5 +1,5 @@
 import { slide, windowOf } from "./geometry.ts";
-import { type LayerRule, type Spatial, spatial } from "./layer.ts";
+import { type LayerRule, spatial, unsupported } from "./layer.ts";
 
 /** Pooling over windows; zeros that padding adds are not counted in averages. */
 export function pooling(op: "MaxPool" | "AveragePool", axes: number): LayerRule {
@@ -15,7 +15,9 @@ export function pooling(op: "MaxPool" | "AveragePool", axes: number): LayerRule 
 /** Pooling over all spatial axes, which go unless `keepdims` says otherwise. */
 export function globalPooling(op: "GlobalMaxPool" | "GlobalAveragePool", axes: number): LayerRule {
   return (c) => {
-    const x: Spatial = spatial(c, axes);
+    const x = spatial(c, axes);
+    if (op === "GlobalAveragePool" && c.inputs[0]!.masked)
+      unsupported(c, "its input is masked", "Train it without mask_zero");
     const pooled = c.b.op(c.name, op, [x.value]);
     if (c.settings.flag("keepdims", false)) return x.result(pooled, x.channels, new Array<number>(axes).fill(1));
     const value = c.b.op(`${c.name}/Flatten`, "Flatten", [pooled]);
