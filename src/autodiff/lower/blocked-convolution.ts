@@ -138,103 +138,96 @@ export const blockedWeightGradient: BlockedLowering = (node, layout) => {
   if (!layout.isBlocked(x) && !layout.isBlocked(dy)) return false;
   if (isDepthwise(channels)) return depthwiseWeights(node, layout);
   if (window.group !== 1) return false;
-  const { g, block } = layout;
-  const { rows, columns } = shifts(x, dy, window, input, output, layout);
-  const [n, out, h] = output as [number, number, number];
-  const blocks = layout.padded(input[1]!) / block;
-  const places = h * (columns.length > 1 ? input[3]! : output[3]!);
-  const left = columns.length === 1 ? columns[0]! : g.op("Concat", columns, { axis: 1 });
-  const made = productsOf(left, rows, { n, out: columns.length * out, blocks, places }, layout);
-  // rows of taps, blocks, columns of taps, O, lanes
-  const split = g.op("Reshape", [made, ints(g, [rows.length, blocks, columns.length, out, block])]);
-  const ordered = g.op("Transpose", [split], { perm: [3, 1, 4, 0, 2] });
-  const whole = g.op("Reshape", [ordered, ints(g, [out, blocks * block, ...window.kernel])]);
-  const cut =
-    blocks * block === input[1] ? whole : g.op("Slice", [whole, ints(g, [0]), ints(g, [input[1]!]), ints(g, [1])]);
-  layout.rename(cut, node.outputs[0]!);
+  const made = count(window.kernel) === 1 ? pointwiseWeights(node, layout) : spatialWeights(node, layout);
+  const { g, padded } = layout;
+  const [rows, columns] = [count(window.kernel) === 1 ? output[1]! : padded(output[1]!), padded(input[1]!)];
+  const filled = rows > output[1]! || columns > input[1]!;
+  const bounds = [ints(g, [0, 0]), ints(g, [output[1]!, input[1]!]), ints(g, [0, 1])];
+  layout.rename(filled ? g.op("Slice", [made, ...bounds]) : made, node.outputs[0]!);
   return true;
 };
 
 /**
- * The images whose products are the taps of dW: x blocked, which is a matrix [places, b] a block of channels, and dy in
- * plain layout, [channels, places]. At stride 1 each tap's shift is shared out: x is moved by rows, dy by columns,
- * kh + kw moves instead of kh kw; else x is sampled tap by tap. Moves are depthwise convolutions with one tap, which run
- * at the speed of memory.
+ * [O, C, kh, kw] as a convolution of x with dy for its weights. A blocked image read row by row is one channel of
+ * [H, W b] elements; a kernel of dy whose columns lie b apart finds at the place kx b + i what channel i gives tap kx, so
+ * that the results of a block and of all taps of a row lie side by side, as the runtime's kernels like it. A few images
+ * at a time are the channels of a group, and their groups' results are summed.
  */
-function shifts(
-  x: string,
-  dy: string,
-  { kernel, strides, dilations, begins, ends }: Window,
-  input: readonly number[],
-  output: readonly number[],
-  layout: Layout,
-): { rows: string[]; columns: string[] } {
-  const [kh, kw] = kernel as [number, number];
-  const moved = (name: string, channels: number, part: Window, place: number): string => {
-    const pads = [...part.begins, ...part.ends];
-    const still = count(part.kernel) === 1 && part.strides.every((s) => s === 1) && pads.every((p) => p === 0);
-    if (still) return layout.blocked(name);
-    const inputs = [layout.blocked(name), layout.tap(channels, part.kernel, place)];
-    return layout.g.op(`${nchwc}:Conv`, inputs, attributesOf(part, pads, layout.padded(channels)));
-  };
-  const reach = (kw - 1) * dilations[1]!;
-  const [left, right] = [reach - begins[1]!, reach - ends[1]!];
-  if (kw === 1 || strides.some((stride) => stride > 1) || left < 0 || right < 0) {
-    const whole: Window = { kernel, strides, dilations, begins, ends, group: 1 };
-    const sampled = Array.from({ length: kh * kw }, (_, place) => moved(x, input[1]!, whole, place));
-    return { rows: sampled, columns: [layout.plain(dy)] };
-  }
-  const line = { strides: [1, 1], group: 1 };
-  const down = {
-    ...line,
-    kernel: [kh, 1],
-    dilations: [dilations[0]!, 1],
-    begins: [begins[0]!, 0],
-    ends: [ends[0]!, 0],
-  };
-  const across = { ...line, kernel: [1, kw], dilations: [1, dilations[1]!], begins: [0, left], ends: [0, right] };
-  const channels = output[1]!;
-  const columns = Array.from({ length: kw }, (_, place) => moved(dy, channels, across, kw - 1 - place));
-  return {
-    rows: Array.from({ length: kh }, (_, place) => moved(x, input[1]!, down, place)),
-    columns: columns.map((form) =>
-      form === layout.blocked(dy) ? layout.plain(dy) : layout.g.op(`${nchwc}:ReorderOutput`, [form], { channels }),
-    ),
-  };
-}
-
-interface Products {
-  readonly n: number;
-  /** Rows of the left matrix: O for each column of taps. */
-  readonly out: number;
-  readonly blocks: number;
-  readonly places: number;
+function spatialWeights(node: Node, layout: Layout): string {
+  const { g, block, padded } = layout;
+  const [x, dy] = node.inputs as [string, string];
+  const { window, input, output } = geometry(node);
+  const { kernel, strides, dilations, begins } = window;
+  const [n, , height, width] = input as [number, number, number, number];
+  const [, , h, w] = output as [number, number, number, number];
+  const [ins, outs] = [padded(input[1]!) / block, padded(output[1]!) / block];
+  const [rows, columns] = kernel.map((k, i) => (output[i + 2]! - 1) * strides[i]! + (k - 1) * dilations[i]! + 1) as [
+    number,
+    number,
+  ];
+  const lines = g.op("Reshape", [layout.blocked(x), ints(g, [n * ins, height, width * block])]);
+  const ends = [rows - height - begins[0]!, columns - width - begins[1]!] as const;
+  const pads = [0, begins[0]!, begins[1]! * block, 0, ends[0], ends[1] * block];
+  const whole = pads.every((pad) => pad === 0) ? lines : g.op("Pad", [lines, ints(g, pads), scalar(g, 0)]);
+  const images = g.op("Reshape", [whole, ints(g, [n, ins, rows, columns * block])]);
+  const planes =
+    ins === 1
+      ? g.op("Reshape", [images, ints(g, [1, n, rows, columns * block])])
+      : g.op("Transpose", [images], { perm: [1, 0, 2, 3] });
+  // one image a group needs no reordering of dy, but makes more results to be summed
+  const few = 2 * padded(output[1]!) * count(kernel) <= h * w;
+  const together = few ? 1 : ([8, 4, 2].find((size) => n % size === 0) ?? 1);
+  const groups = n / together;
+  const split = g.op("Reshape", [layout.blocked(dy), ints(g, [groups, together, outs, h * w * block])]);
+  const swapped = together === 1 || outs === 1 ? split : g.op("Transpose", [split], { perm: [0, 2, 1, 3] });
+  const filters = g.op("Reshape", [swapped, ints(g, [groups * outs * block, together, h, w])]);
+  const taps = g.op(`${nchwc}:Conv`, [planes, filters], {
+    kernel_shape: [h, w],
+    strides: [dilations[0]!, 1],
+    dilations: [strides[0]!, strides[1]! * block],
+    group: groups,
+  });
+  const reached = (kernel[1]! - 1) * dilations[1]! + 1;
+  const perGroup = g.op("Reshape", [taps, ints(g, [ins, groups, outs * kernel[0]! * reached * block * block])]);
+  const summed = g.op("ReduceSum", [perGroup, ints(g, [1])], { keepdims: 0 });
+  const places = g.op("Reshape", [summed, ints(g, [ins, outs, kernel[0]!, reached, block, block])]);
+  const bounds = [ints(g, [0]), ints(g, [reached]), ints(g, [3]), ints(g, [dilations[1]!])];
+  const kept = dilations[1] === 1 ? places : g.op("Slice", [places, ...bounds]);
+  const ordered = g.op("Transpose", [kept], { perm: [1, 5, 0, 4, 2, 3] });
+  return g.op("Reshape", [ordered, ints(g, [outs * block, ins * block, ...kernel])]);
 }
 
 /**
- * [rows, blocks, O, b] of Σ dy x over images and places. Image by image and summed where channels are few; all images as
- * one long product where the single results would outweigh the images.
+ * [O, C, 1, 1] = Σ dy x over images and places, a matrix product: x blocked is a matrix [places, b] a block of channels,
+ * dy in plain layout one of [O, places]. Image by image and summed where channels are few; all images as one long
+ * product where the single results would outweigh the images.
  */
-function productsOf(dy: string, rows: readonly string[], { n, out, blocks, places }: Products, layout: Layout): string {
-  const { g, block } = layout;
-  const channels = blocks * block;
-  const merged = rows.length * out * channels > (rows.length * channels + out) * places;
-  const swap = (name: string, shape: readonly number[], to: readonly number[]): string => {
-    const view = g.op("Reshape", [name, ints(g, shape)]);
-    return merged
-      ? g.op("Reshape", [
-          g.op("Transpose", [view], { perm: shape.map((_, i) => (i === 0 ? 1 : i === 1 ? 0 : i)) }),
-          ints(g, to),
-        ])
-      : view;
-  };
-  const left = merged ? swap(dy, [n, out, places], [1, out, n * places]) : swap(dy, [n, 1, out, places], []);
-  const made = rows.map((row) => {
-    const right = swap(row, [n, blocks, places, block], [blocks, n * places, block]);
-    const product = g.op("MatMul", [left, right]);
-    return merged ? product : g.op("ReduceSum", [product, ints(g, [0])], { keepdims: 0 });
-  });
-  return made.length === 1 ? made[0]! : g.op("Concat", made, { axis: 0 });
+function pointwiseWeights(node: Node, layout: Layout): string {
+  const { g, block, padded } = layout;
+  const [x, dy] = node.inputs as [string, string];
+  const { window, input, output } = geometry(node);
+  const [n, out] = output as [number, number];
+  const [ins, places] = [padded(input[1]!) / block, count(output.slice(2))];
+  const pads = [...window.begins, ...window.ends];
+  const whole = window.strides.every((stride) => stride === 1) && pads.every((pad) => pad === 0);
+  // where there are strides or padding, the places that dy meets are copied out by a convolution
+  const ones = [layout.blocked(x), layout.tap(input[1]!)];
+  const met = whole ? ones[0]! : g.op(`${nchwc}:Conv`, ones, attributesOf(window, pads, ins * block));
+  const merged = out * ins * block > (out + ins * block) * places;
+  const [left, right] = [
+    g.op("Reshape", [layout.plain(dy), ints(g, merged ? [n, out, places] : [n, 1, out, places])]),
+    g.op("Reshape", [met, ints(g, [n, ins, places, block])]),
+  ];
+  const together = (name: string, perm: number[], shape: number[]): string =>
+    g.op("Reshape", [g.op("Transpose", [name], { perm }), ints(g, shape)]);
+  const product = merged
+    ? g.op("MatMul", [
+        together(left, [1, 0, 2], [1, out, n * places]),
+        together(right, [1, 0, 2, 3], [ins, n * places, block]),
+      ])
+    : g.op("ReduceSum", [g.op("MatMul", [left, right]), ints(g, [0])], { keepdims: 0 });
+  const ordered = g.op("Transpose", [product], { perm: [1, 0, 2] });
+  return g.op("Reshape", [ordered, ints(g, [out, ins * block, 1, 1])]);
 }
 
 /**

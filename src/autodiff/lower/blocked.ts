@@ -38,8 +38,8 @@ export interface Layout {
   give(name: string, form: string, shape: readonly number[]): void;
   /** A vector of [C] filled up with zeros. */
   vector(name: string, channels: number): string;
-  /** A blocked 0-1 filter that copies one tap of a kernel, a channel each. */
-  tap(channels: number, kernel: readonly number[], place: number): string;
+  /** A blocked depthwise filter that copies. */
+  tap(channels: number): string;
 }
 
 /** Writes a node in the blocked layout; false, having written nothing, where it can't. */
@@ -99,7 +99,7 @@ function layoutOver(
   const forms = new Map<string, string>();
   const shapes = new Map<string, readonly number[]>();
   const unmade = new Set<string>();
-  const filters = new Map<string, string>();
+  const filters = new Map<number, string>();
   const padded = (channels: number): number => Math.ceil(channels / block) * block;
   const layout: Layout = {
     g,
@@ -146,15 +146,10 @@ function layoutOver(
       const extra = padded(channels) - channels;
       return extra === 0 ? name : g.op("Pad", [name, ints(g, [0, extra]), scalar(g, 0)]);
     },
-    tap(channels, kernel, place) {
-      const key = `${padded(channels)}:${kernel}:${place}`;
-      const places = kernel.reduce((a, b) => a * b, 1);
-      const data = (): Float32Array =>
-        Float32Array.from({ length: padded(channels) * places }, (_, i) =>
-          Math.floor(i / block) % places === place ? 1 : 0,
-        );
-      const known = filters.get(key) ?? g.constant(float32([padded(channels), 1, ...kernel], data()));
-      filters.set(key, known);
+    tap(channels) {
+      const size = padded(channels);
+      const known = filters.get(size) ?? g.constant(float32([size, 1, 1, 1], new Float32Array(size).fill(1)));
+      filters.set(size, known);
       return known;
     },
   };
