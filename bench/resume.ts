@@ -36,7 +36,7 @@ const moments: number[] = [];
 let checkpoints = 0;
 for (let i = 0; i < kills; i++) {
   const child = start(command("killed.onnx", "killed"), folder);
-  const moment = (whole.ms * stream.next()) / 3;
+  const moment = (whole.ms * stream.next()) / (kills + 1);
   const timer = setTimeout(() => child.kill("SIGKILL"), moment);
   const signal = await new Promise<NodeJS.Signals | null>((done) => child.on("close", (_, by) => done(by)));
   clearTimeout(timer);
