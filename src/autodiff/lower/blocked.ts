@@ -198,17 +198,27 @@ function activated(conv: Node, attributes: Node["attributes"]): Node | undefined
   return conv.attributes.activation ? undefined : { ...conv, attributes: { ...conv.attributes, ...attributes } };
 }
 
-/** Means over places by the runtime's pooling, then over the batch. */
+/**
+ * Sums over places, then over the batch: of one value by the runtime's pooling; of a product as a depthwise convolution
+ * of one value whose filters are the other, which reads both once and stores nothing of their size.
+ */
 function channelSum(node: Node, layout: Layout): boolean {
   const [x, y] = node.inputs as [string, string | undefined];
   if (!layout.isBlocked(x) && !(y && layout.isBlocked(y))) return false;
   const { g } = layout;
-  const [n, channels, ...space] = shapeOf(node) as [number, number, number, number];
-  const value = y === undefined ? layout.blocked(x) : mul(g, layout.blocked(x), layout.blocked(y));
-  const means = g.op(`${nchwc}:GlobalAveragePool`, [value]);
-  const rows = g.op("Reshape", [means, ints(g, [n, layout.padded(channels)])]);
-  const total = mul(g, g.op("ReduceSum", [rows, ints(g, [0])], { keepdims: 0 }), scalar(g, space[0] * space[1]!));
-  const made = layout.padded(channels) === channels ? total : g.op("Slice", [total, ints(g, [0]), ints(g, [channels])]);
+  const [n, channels, h, w] = shapeOf(node) as [number, number, number, number];
+  const filled = layout.padded(channels);
+  const perPlane = (): string => {
+    const all = n * filled;
+    const image = g.op("Reshape", [layout.blocked(x), ints(g, [1, all, h, w])]);
+    const filters = g.op("Reshape", [layout.blocked(y!), ints(g, [all, 1, h, w])]);
+    return g.op(`${nchwc}:Conv`, [image, filters], { kernel_shape: [h, w], group: all });
+  };
+  const planes = y === undefined ? g.op(`${nchwc}:GlobalAveragePool`, [layout.blocked(x)]) : perPlane();
+  const rows = g.op("Reshape", [planes, ints(g, [n, filled])]);
+  const sum = g.op("ReduceSum", [rows, ints(g, [0])], { keepdims: 0 });
+  const total = y === undefined ? mul(g, sum, scalar(g, h * w)) : sum;
+  const made = filled === channels ? total : g.op("Slice", [total, ints(g, [0]), ints(g, [channels])]);
   layout.rename(made, node.outputs[0]!);
   return true;
 }
