@@ -1,50 +1,38 @@
 import { expect, test } from "vitest";
-import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
-import { float32 } from "../tensor/tensor.ts";
-import { groupOptions, weightSettings } from "./parameters.ts";
+import { makeGraph, makeNode } from "../graph/graph.ts";
+import { random } from "../random.ts";
+import { float32, int64 } from "../tensor/tensor.ts";
+import { architectures } from "./architectures/index.ts";
+import { parametersOf } from "./parameters.ts";
 
-function network(): Graph {
-  return makeGraph({
+test.each(["gpt", "vit"])("all that a fresh %s is made of learns, but for masks and scales", (arch) => {
+  const graph = architectures[arch]!.build({ layers: 1 }, random(0));
+  const learned = new Set(parametersOf(graph).map(({ name }) => name));
+  const rest = [...graph.weights].filter(([name, { dtype }]) => dtype === "float32" && !learned.has(name));
+  expect(rest.map(([name]) => name).filter((name) => !/^(scale|mask)/.test(name))).toEqual([]);
+});
+
+test("biases may begin at zero, matrices be shown in another shape; masks and constants of the computation stay", () => {
+  const graph = makeGraph({
     nodes: [
-      makeNode("Conv", ["x", "features.weight", "features.bias"], ["c"], {}, "/features/Conv"),
-      makeNode("Flatten", ["c"], ["f"]),
-      makeNode("Gemm", ["f", "head.weight", "head.bias"], ["y"], { transB: 1 }, "/head/Gemm"),
+      makeNode("Reshape", ["w", "shape"], ["matrix"]),
+      makeNode("MatMul", ["x", "matrix"], ["product"]),
+      makeNode("Add", ["product", "bias"], ["biased"]),
+      makeNode("Add", ["biased", "mask"], ["masked"]),
+      makeNode("Mul", ["masked", "ones"], ["y"]),
     ],
     weights: new Map([
-      ["features.weight", float32([2, 1, 1, 1], [1, 2])],
-      ["features.bias", float32([2], [0, 1])],
-      ["head.weight", float32([2, 2], [1, 2, 3, 4])],
-      ["head.bias", float32([2], [0, 1])],
+      ["w", float32([6], [1, 2, 3, 4, 5, 6])],
+      ["shape", int64([2, 3])],
+      ["bias", float32([3], [0, 0, 0])],
+      ["mask", float32([2, 3], [0, -1e9, -1e9, 0, 0, -1e9])],
+      ["ones", float32([3], [1, 1, 1])],
     ]),
-    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["n", 1, 1, 1] } }],
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [2, 2] } }],
     outputs: [{ name: "y" }],
   });
-}
-
-const settings = (groups: object) => Object.fromEntries(weightSettings(network(), groupOptions.parse(groups)));
-const plain = { frozen: false, rateFactor: 1, decay: undefined };
-
-test("patterns fit weights by name, and by the nodes and operators that read them", () => {
-  expect(settings({ freeze: ["Conv"] })).toEqual({
-    "features.weight": { ...plain, frozen: true },
-    "features.bias": { ...plain, frozen: true },
-  });
-  expect(settings({ rateFactors: { "/head/*": 10 }, decays: { "/\\.bias$/": 0.5 } })).toEqual({
-    "head.weight": { ...plain, rateFactor: 10 },
-    "head.bias": { ...plain, rateFactor: 10, decay: 0.5 },
-    "features.bias": { ...plain, decay: 0.5 },
-  });
-});
-
-test("the last factor that fits counts, and a factor of 0 freezes", () => {
-  expect(settings({ rateFactors: { "*": 0.5, "head.*": 2, "features.bias": 0 } })).toEqual({
-    "features.weight": { ...plain, rateFactor: 0.5 },
-    "features.bias": { frozen: true, rateFactor: 0.5, decay: undefined },
-    "head.weight": { ...plain, rateFactor: 2 },
-    "head.bias": { ...plain, rateFactor: 2 },
-  });
-});
-
-test("a pattern that fits nothing is an error with the nearest name", () => {
-  expect(() => settings({ decays: { "head.weigth": 0 } })).toThrow(/nothing fits --decays 'head.weigth'.*head.weight/);
+  expect(parametersOf(graph).map(({ name, decays }) => [name, decays])).toEqual([
+    ["w", true],
+    ["bias", false],
+  ]);
 });

@@ -2,8 +2,8 @@ import { z } from "zod";
 import { didYouMean, fail } from "../errors.ts";
 import { type Graph, type Node, nodeLabel, opKey } from "../graph/graph.ts";
 import { matcher } from "../graph/select.ts";
-import { allNodes, links } from "../graph/walk.ts";
-import { toFloat32 } from "../tensor/tensor.ts";
+import { allNodes, consumersOf, links } from "../graph/walk.ts";
+import { type Tensor, toFloat32 } from "../tensor/tensor.ts";
 
 /** Which inputs of an operator are learned, and which of these are matrices that decay. */
 interface Learned {
@@ -43,6 +43,12 @@ const learned: Readonly<Record<string, Learned>> = {
   "com.microsoft:SkipSimplifiedLayerNormalization": { weights: [], vectors: [2, 3] },
   "pare:BatchNormalization": normalization,
 };
+
+/** Operators that show a value in another shape or order. */
+const views = new Set(["Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"]);
+
+/** Operators whose result gets a bias. */
+const products = new Set(["Conv", "ConvTranspose", "Einsum", "FusedMatMul", "Gemm", "MatMul"]);
 
 /** Elementwise operators by which exporters spell biases and scales. */
 const spelled = new Set(["Add", "Sub", "Mul", "Div"]);
@@ -132,25 +138,57 @@ export function parametersOf(graph: Graph, trains: (node: Node) => boolean = () 
   return [...graph.weights].flatMap(([name, weight]) => {
     if (weight.dtype !== "float32" || weight.size === 0) return [];
     const nodes = consumers.get(name) ?? [];
-    const roles = nodes.map((node) => roleOf(graph, node, name));
+    const roles = nodes.map((node) => roleOf(graph, node, name, weight));
     if (roles.some((role) => role === "none") || roles.length === 0 || !nodes.some(trains)) return [];
     return [{ name, nodes: nodes.map(nodeLabel), decays: roles.includes("weight") }];
   });
 }
 
-function roleOf(graph: Graph, node: Node, name: string): "weight" | "vector" | "none" {
-  const places = node.inputs.flatMap((input, i) => (input === name ? [i] : []));
+type Role = "weight" | "vector" | "none";
+
+/** What one reader takes a weight for; a reader that only shows it in another shape, what those behind it do. */
+function roleOf(graph: Graph, node: Node, value: string, weight: Tensor): Role {
+  const places = node.inputs.flatMap((input, i) => (input === value ? [i] : []));
   if (places.length === 0) return "none"; // read inside control flow
   const positions = learned[opKey(node)];
   if (positions) {
     if (places.every((i) => positions.weights.includes(i))) return "weight";
     return places.every((i) => positions.vectors.includes(i) || positions.weights.includes(i)) ? "vector" : "none";
   }
-  if (node.domain !== "" || !spelled.has(node.op)) return "none";
-  const weight = graph.weights.get(name)!;
-  const wide = weight.shape.filter((dim) => dim !== 1);
-  if (wide.length !== 1) return "none";
-  // a vector of one repeated number, or of huge ones, is a constant of the computation: a mask, a range
+  if (node.domain !== "") return "none";
+  if (views.has(node.op) && places.every((i) => i === 0)) {
+    const shown = node.outputs[0]!;
+    const roles = consumersOf(graph, shown).map((reader) => roleOf(graph, reader, shown, weight));
+    if (roles.length === 0 || roles.includes("none") || links(graph).outputs.has(shown)) return "none";
+    return roles.includes("weight") ? "weight" : "vector";
+  }
+  return spelled.has(node.op) ? spelledRole(graph, node, value, weight) : "none";
+}
+
+/**
+ * Biases and scales are vectors that are not one repeated number, or that are added to a product; learned positions are
+ * matrices added to embeddings or patches. Huge numbers are masks.
+ */
+function spelledRole(graph: Graph, node: Node, value: string, weight: Tensor): Role {
+  const wide = weight.shape.filter((dim) => dim !== 1).length;
   const values = toFloat32(weight);
-  return values.every((v) => Math.abs(v) < 1e4) && new Set(values).size > 1 ? "vector" : "none";
+  if (wide === 0 || !values.every((v) => Math.abs(v) < 1e4)) return "none";
+  const other = node.inputs.find((input) => input !== value) ?? "";
+  const repeated = values.every((v) => v === values[0]);
+  if (wide === 1 && !repeated) return "vector";
+  if (node.op !== "Add") return "none";
+  const source = sourceOf(graph, other);
+  if (wide === 1) return source !== undefined && products.has(source.op) ? "vector" : "none";
+  return source !== undefined && (products.has(source.op) || source.op === "Gather") && !repeated ? "vector" : "none";
+}
+
+/** The node that makes a value, looking through those that only rearrange it. */
+function sourceOf(graph: Graph, value: string): Node | undefined {
+  const { producer } = links(graph);
+  let node = producer.get(value);
+  while (node && (views.has(node.op) || node.op === "Concat")) {
+    const made: Node = node;
+    node = made.inputs.map((input) => producer.get(input)).find((source) => source !== undefined);
+  }
+  return node;
 }

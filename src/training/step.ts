@@ -2,6 +2,7 @@ import { differentiate } from "../autodiff/gradient.ts";
 import { inBlocks } from "../autodiff/lower/blocked.ts";
 import { lowered } from "../autodiff/lower/plain.ts";
 import { fail } from "../errors.ts";
+import { withoutDefaultInputs } from "../graph/defaults.ts";
 import { edit } from "../graph/edit.ts";
 import { type Graph, isNode, type Node, type Value } from "../graph/graph.ts";
 import { type ObservedType, observeTypes } from "../platform/observe.ts";
@@ -70,8 +71,9 @@ export async function trainingStep(
   options: StepOptions,
 ): Promise<TrainingStep> {
   const trains = options.trains ?? (() => true);
-  const modelFeeds = pick(feeds, model.inputs);
-  const prepared = await prepare(model, runtime, modelFeeds, {
+  const imported = withoutDefaultInputs(model);
+  const modelFeeds = pick(feeds, imported.inputs);
+  const prepared = await prepare(imported, runtime, modelFeeds, {
     batchStatistics: options.batchStatistics ?? true,
     frozen: (node) => !trains(node),
   });
