@@ -48,6 +48,7 @@ export function relationsOf(
   types: KnownTypes,
   constantOf: (name: string) => Tensor | undefined,
 ): GraphRelations {
+  const computed = computedSizes(graph, types, constantOf);
   const sizes: number[] = [];
   const products: ProductRelation[] = [];
   const parts: PartRelation[] = [];
@@ -73,7 +74,7 @@ export function relationsOf(
       else freeze([...left, ...right], `'${by}' relates sizes that do not fit`);
     };
     return {
-      ...nodeView(graph, node, types, constantOf),
+      ...nodeView(graph, node, types, computed.constantOf),
       input: (i) => axes(node.inputs[i]),
       output: (i) => axes(node.outputs[i]),
       size: (axis) => sizes[axis]!,
@@ -96,7 +97,6 @@ export function relationsOf(
   }
   for (const { name } of graph.inputs) if (!graph.weights.has(name)) freeze(axes(name) ?? [], `input '${name}'`);
   for (const { name } of graph.outputs) freeze(axes(name) ?? [], `output '${name}'`);
-  const computed = computedSizes(graph, types, constantOf);
   for (const { value, axis, reason } of computed.used) freeze([axes(value)![axis]!], reason);
   return { relations: { sizes, products, parts, freezes }, axesOf, contractions, sizes: computed };
 }

@@ -1,6 +1,6 @@
 import { type Graph, intAttribute, intsAttribute, type Node, nodeLabel, opKey } from "../graph/graph.ts";
 import type { KnownTypes } from "../ops/lookup.ts";
-import { type Tensor, toNumbers } from "../tensor/tensor.ts";
+import { int64, type Tensor, toNumbers } from "../tensor/tensor.ts";
 
 /** One element of a vector of sizes that the graph computes: the sizes it depends on, and its value where that is constant. */
 export interface SizeElement {
@@ -14,12 +14,15 @@ export interface ComputedSizes {
   readonly elements: ReadonlyMap<string, readonly SizeElement[]>;
   /** Axes whose size has another meaning to some node than the shape of its output. */
   readonly used: readonly { readonly value: string; readonly axis: number; readonly reason: string }[];
+  /** The data of a weight or Constant, or of integers that nodes put together from constants. */
+  constantOf(name: string): Tensor | undefined;
 }
 
 const elementwise = new Set(
   "Add Sub Mul Div Mod Neg Floor Ceil Round Max Min Where Equal And Or Not Sqrt Pow".split(" "),
 );
 const kept = new Set(["Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"]);
+const moving = new Set([...kept, "Concat", "Gather", "Slice"]);
 /** Inputs that shape the output, and are adapted to a cut. */
 const targets = new Set(["Reshape:1", "Expand:1", "ConstantOfShape:0", "Resize:3"]);
 const most = 64;
@@ -47,8 +50,9 @@ export function computedSizes(
     const own = sizesOf(node, types);
     if (own) elements.set(node.outputs[0]!, own);
     const tracked = node.inputs.flatMap((name, i) => (elements.has(name) ? [{ name, i }] : []));
-    if (tracked.length === 0) continue;
     const [target] = tracked;
+    // integers put together from constants are followed too: bounds of slices, parts of shapes
+    if (!target && !(moving.has(opKey(node)) && node.inputs.every((name) => name === "" || constantOf(name)))) continue;
     if (tracked.length === 1 && targets.has(`${opKey(node)}:${target!.i}`)) continue;
     const count = types.get(node.outputs[0]!)?.shape.reduce((a, b) => a * b, 1);
     const made = count === undefined || count > most ? undefined : derived(node, count, elementsOf);
@@ -59,7 +63,16 @@ export function computedSizes(
         for (const { sizes } of elements.get(name)!) for (const s of sizes) used.push({ ...s, reason });
     }
   }
-  return { elements, used };
+  return {
+    elements,
+    used,
+    constantOf(name) {
+      const values = elements.get(name)?.map(({ constant }) => constant);
+      const type = types.get(name);
+      if (type?.dtype !== "int64" || !values?.every((v) => v !== undefined)) return constantOf(name);
+      return int64(values, type.shape);
+    },
+  };
 }
 
 function sizesOf(node: Node, types: KnownTypes): readonly SizeElement[] | undefined {

@@ -181,7 +181,7 @@ function masking(context: MaskContext, node: Node): Masking {
   const { graph, structure } = found;
   const keptIn = (i: number, axis: number) => kept.of(node.inputs[i]!, axis);
   return {
-    ...nodeView(graph, node, structure.types, structure.constantOf),
+    ...nodeView(graph, node, structure.types, structure.sizes.constantOf),
     draft,
     keptIn,
     keep: (input, axes) => keepMask(context, node.inputs[input]!, axes),

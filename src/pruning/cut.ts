@@ -90,7 +90,7 @@ function cutNode(node: Node, found: Couplings, kept: KeptIndices, draft: Draft):
   const { elements } = structure.sizes;
   let changed = node;
   const cutting: Cutting = {
-    ...nodeView(graph, node, structure.types, structure.constantOf),
+    ...nodeView(graph, node, structure.types, structure.sizes.constantOf),
     draft,
     keptIn: (i, axis) => (node.inputs[i] ? kept.of(node.inputs[i], axis) : undefined),
     keptOut: (i, axis) => (node.outputs[i] ? kept.of(node.outputs[i], axis) : undefined),

@@ -92,11 +92,12 @@ export const packedAttention: CouplingRule = {
     const [x, w, y] = [r.input(0)!, r.input(1)!, r.output(0)!];
     const count = intAttribute(r.node, "num_heads", 1);
     const width = r.size(y[2]!) / count;
-    if (r.size(w[1]!) !== 3 * r.size(y[2]!) || r.input(4) || r.input(5)) {
+    if (r.size(w[1]!) !== 3 * r.size(y[2]!) || r.input(4) || r.input(5) || r.output(1)) {
       return r.freezeAll("attention with a cache, a bias of its scores or projections of different widths");
     }
     const [three, head, inner] = [r.virtual(3), r.virtual(count), r.virtual(width)];
     r.positions([three]);
+    if (intAttribute(r.node, "do_rotary", 0) !== 0) r.freeze([inner], "rotated positions");
     r.product([w[1]!], [three, head, inner]);
     if (r.input(2)) r.product(r.input(2)!, [three, head, inner]);
     r.product([y[2]!], [head, inner]);

@@ -1,4 +1,5 @@
 import { intAttribute } from "../../graph/graph.ts";
+import { toNumbers } from "../../tensor/tensor.ts";
 import { broadcast, type CouplingRule, fromFront } from "./rule.ts";
 
 /** Every output element depends on the elements of the inputs at its place, inputs broadcast. */
@@ -22,6 +23,15 @@ export const unary: CouplingRule = {
       const y = r.output(k);
       if (y) broadcast(r, r.input(0)!, y);
     }
+  },
+};
+
+/** Elementwise when it infers; in training mode it draws a number for every element, so that sizes matter. */
+export const dropout: CouplingRule = {
+  relate(r) {
+    const training = r.constant(2);
+    if (training && toNumbers(training)[0] !== 0) r.freezeAll(`'${r.node.name || r.node.outputs[0]}' is training`);
+    else unary.relate(r);
   },
 };
 

@@ -1,6 +1,6 @@
 import type { OnnxOperator } from "../../ops/catalog.ts";
 import { attention, multiHeadAttention, packedAttention } from "./attention.ts";
-import { affine, elementwise, softmax, unary } from "./elementwise.ts";
+import { affine, dropout, elementwise, softmax, unary } from "./elementwise.ts";
 import * as normalize from "./normalize.ts";
 import { concat, gather, pad, slice, split } from "./pieces.ts";
 import { conv, convTranspose, einsum, fusedMatMul, gemm, matMul, recurrent } from "./products.ts";
@@ -36,7 +36,7 @@ const onnx: Readonly<Record<OnnxOperator, CouplingRule>> = {
   Clip: unary,
   Cos: unary,
   Cosh: unary,
-  Dropout: unary,
+  Dropout: dropout,
   Elu: unary,
   Erf: unary,
   Exp: unary,

@@ -36,7 +36,12 @@ export const layerNormalization: CouplingRule = {
       if (scale) broadcast(r, scale, x);
     }
     const first = fromFront(intAttribute(r.node, "axis", -1), x.length);
-    if (r.output(1) ?? r.output(2)) r.freeze(x.slice(first), `'${label(r)}' hands out its statistics`);
+    for (const k of [1, 2]) {
+      const statistics = r.output(k);
+      if (!statistics) continue;
+      for (let i = 0; i < first; i++) r.same(x[i], statistics[i]);
+      r.freeze(x.slice(first), `'${label(r)}' hands out its statistics`);
+    }
   },
   mask(m) {
     const rank = m.shapeIn(0)!.length;
