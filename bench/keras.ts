@@ -121,7 +121,7 @@ function againstKeras(all: readonly Compared[]): string {
   const worst = single.reduce((most, { difference }) => Math.max(most, difference || 0), 0);
   const lines = [
     "Outputs of the imported model in ONNX Runtime and of Keras in TensorFlow, on the same batch of three random inputs:",
-    "the largest difference, relative to the output's largest value. Weights are random.",
+    "the largest difference, relative to the output's largest value. Weights are random, the runtime's own optimizations are off.",
     "",
     table(["architecture", "file", "layers", "ONNX nodes", "difference"], rows),
     "",
