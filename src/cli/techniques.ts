@@ -15,6 +15,10 @@ export const techniqueRows: Readonly<Record<string, TechniqueRow>> = {
     summary: "Fold, merge and remove what changes no result: constants, batch normalization, dead code, duplicates.",
     load: async () => (await import("../techniques/simplify/index.ts")).simplify as Technique,
   },
+  "prune-weights": {
+    summary: "Set the least important weights to zero: smaller once compressed, no faster on this runtime.",
+    load: async () => (await import("../techniques/prune-weights/index.ts")).pruneWeights as Technique,
+  },
   "quantize-dynamic": {
     summary: "Compute matrix products in 8-bit integers, activations rounded at run time; needs no data.",
     load: async () => (await import("../techniques/quantize-dynamic/index.ts")).quantizeDynamic as Technique,

@@ -1,4 +1,5 @@
 import { convertFloat } from "./convert-float/index.ts";
+import { pruneWeights } from "./prune-weights/index.ts";
 import { quantizeDynamic } from "./quantize-dynamic/index.ts";
 import { quantizeStatic } from "./quantize-static/index.ts";
 import { quantizeWeights } from "./quantize-weights/index.ts";
@@ -8,6 +9,7 @@ import type { Technique } from "./technique.ts";
 /** Every technique by its name: commands, flags, recipes, help and law tests are derived from these rows. */
 export const techniques: Readonly<Record<string, Technique>> = {
   simplify: simplify as Technique,
+  "prune-weights": pruneWeights as Technique,
   "quantize-dynamic": quantizeDynamic as Technique,
   "quantize-static": quantizeStatic as Technique,
   "quantize-weights": quantizeWeights as Technique,
@@ -15,6 +17,7 @@ export const techniques: Readonly<Record<string, Technique>> = {
 };
 
 export { convertFloat } from "./convert-float/index.ts";
+export { pruneWeights } from "./prune-weights/index.ts";
 export { quantizeDynamic } from "./quantize-dynamic/index.ts";
 export { quantizeStatic } from "./quantize-static/index.ts";
 export { quantizeWeights } from "./quantize-weights/index.ts";

@@ -1,0 +1,198 @@
+import type { Batch, Dataset } from "../../data/dataset.ts";
+import { type Draft, edit } from "../../graph/edit.ts";
+import { type Graph, intAttribute, intsAttribute, stringAttribute } from "../../graph/graph.ts";
+import { convertOpset } from "../../ops/convert.ts";
+import { type ObservedType, observeTypes, observeValues } from "../../platform/observe.ts";
+import type { Tensors } from "../../platform/runtime.ts";
+import { int64, toFloat32 } from "../../tensor/tensor.ts";
+import type { WeightUse } from "../quantize-weights/targets.ts";
+import type { Context } from "../technique.ts";
+import type { Layer } from "./layers.ts";
+
+/** Sums over all positions of what a layer's columns are multiplied with, group by group. */
+export interface Moments {
+  /** Squares [groups, columns], or products of pairs [groups, columns, columns]. */
+  readonly sums: Float64Array;
+  readonly groups: number;
+}
+
+/** Operator set that the nodes added here are written in. */
+const opset = 18;
+
+/**
+ * Sums of squares (the norms' squares), or of products of pairs (the Gram matrix, X Xᵀ), of the inputs of layers, computed
+ * by nodes added to the graph: convolutions by their taps. Layers whose inputs can't be seen that way are absent: hidden
+ * states of recurrent layers, transposed convolutions, batches of matrices, lookups.
+ *
+ * @param layers those that read an input that nothing computes from data are left out too
+ */
+export async function inputMoments(
+  graph: Graph,
+  layers: readonly Layer[],
+  kind: "squares" | "products",
+  samples: number,
+  context: Context & { readonly data: Dataset },
+): Promise<ReadonlyMap<Layer, Moments>> {
+  const stream = feeds(graph, context.data, samples);
+  const current = convertOpset(graph, Math.max(opset, graph.opsets[""] ?? 1));
+  let types: ReadonlyMap<string, ObservedType> = new Map();
+  for await (const first of stream) {
+    types = await observeTypes(current, context.runtime, first);
+    break;
+  }
+  const names = new Map<string, Layer>();
+  const probe = edit(current, (draft) => {
+    for (const layer of layers) {
+      const name = momentsOf(draft, layer, kind, types);
+      if (name === undefined) continue;
+      names.set(name, layer);
+      draft.outputs.push({ name });
+    }
+  });
+  const found = new Map<Layer, Moments>();
+  if (names.size === 0) return found;
+  const visit = (name: string, value: Parameters<typeof toFloat32>[0]): void => {
+    const layer = names.get(name)!;
+    const data = toFloat32(value);
+    const moments = found.get(layer) ?? { sums: new Float64Array(data.length), groups: layer.groups };
+    found.set(layer, moments);
+    for (let i = 0; i < data.length; i++) moments.sums[i]! += data[i]!;
+  };
+  await observeValues(probe, context.runtime, [...names.keys()], stream, visit, { signal: context.signal });
+  return found;
+}
+
+function momentsOf(
+  draft: Draft,
+  layer: Layer,
+  kind: "squares" | "products",
+  types: ReadonlyMap<string, ObservedType>,
+): string | undefined {
+  const op = (name: string, inputs: readonly string[], attributes = {}): string =>
+    draft.emit(name, inputs, attributes, 1, `${layer.target.name}_${kind}`);
+  const axes = (values: readonly number[]): string => draft.constant("axes", int64(values));
+  const parts = layer.target.uses.flatMap((use) => {
+    const taps = tapsOf(draft, layer, use, types);
+    if (!taps) return [];
+    if (kind === "squares") {
+      const sums = taps.map((tap) => op("ReduceSumSquare", [tap, axes([2])], { keepdims: 0 }));
+      return [sums.length === 1 ? sums[0]! : op("Concat", sums, { axis: 1 })];
+    }
+    const columns = taps.length === 1 ? taps[0]! : op("Concat", taps, { axis: 1 });
+    return [op("MatMul", [columns, op("Transpose", [columns], { perm: [0, 2, 1] })])];
+  });
+  return parts.length <= 1 ? parts[0] : op("Sum", parts);
+}
+
+/** The inputs of a layer as one matrix [groups, channels, positions] a tap. */
+function tapsOf(
+  draft: Draft,
+  layer: Layer,
+  use: WeightUse,
+  types: ReadonlyMap<string, ObservedType>,
+): readonly string[] | undefined {
+  const { node, kind } = use;
+  const stem = `${layer.target.name}_inputs`;
+  const name = node.inputs[kind === "left" ? 1 : 0]!;
+  const type = types.get(name);
+  if (!type || draft.before.weights.has(name)) return undefined;
+  const x = type.dtype === "float32" ? name : draft.emit("Cast", [name], { to: 1 }, 1, stem);
+  const op = (operator: string, inputs: readonly string[], attributes = {}): string =>
+    draft.emit(operator, inputs, attributes, 1, stem);
+  const reshape = (value: string, shape: readonly number[]): string =>
+    op("Reshape", [value, draft.constant("shape", int64(shape))]);
+  const rank = type.shape.length;
+  const rowsToColumns = (value: string): string =>
+    reshape(op("Transpose", [reshape(value, [-1, layer.channels])], { perm: [1, 0] }), [1, layer.channels, -1]);
+  const swapped = Array.from({ length: rank }, (_, i) => (i === rank - 2 ? rank - 1 : i === rank - 1 ? rank - 2 : i));
+  const weightRank = layer.target.weight.shape.length;
+  if (kind === "conv") return convolutionTaps(draft, layer, use, x, type.shape, stem);
+  if (kind === "recurrent") return node.inputs[1] === layer.target.name ? [rowsToColumns(x)] : undefined;
+  if (weightRank !== 2) return undefined;
+  if (kind === "matmul") return [rowsToColumns(x)];
+  if (kind === "gemm") {
+    return [intAttribute(node, "transA", 0) ? reshape(x, [1, layer.channels, -1]) : rowsToColumns(x)];
+  }
+  if (kind !== "left" || rank < 2) return undefined;
+  const stands = node.op === "Gemm" && intAttribute(node, "transB", 0) === 1;
+  return [rowsToColumns(stands ? x : op("Transpose", [x], { perm: swapped }))];
+}
+
+/** What each tap of a convolution sees: the padded input, sliced. */
+function convolutionTaps(
+  draft: Draft,
+  { target, groups, channels }: Layer,
+  { node }: WeightUse,
+  x: string,
+  shape: readonly number[],
+  stem: string,
+): readonly string[] {
+  const kernel = target.weight.shape.slice(2);
+  const spatial = kernel.length;
+  const strides = numbers(intsAttribute(node, "strides"), spatial, 1);
+  const dilations = numbers(intsAttribute(node, "dilations"), spatial, 1);
+  const reach = kernel.map((size, d) => (size - 1) * dilations[d]!);
+  const pads = paddingOf(node, shape.slice(2), strides, reach);
+  const op = (name: string, inputs: readonly string[], attributes = {}): string =>
+    draft.emit(name, inputs, attributes, 1, stem);
+  const ints = (values: readonly number[]): string => draft.constant("ints", int64(values));
+  const around = [0, 0, ...pads.slice(0, spatial), 0, 0, ...pads.slice(spatial)];
+  const padded = pads.some((pad) => pad > 0) ? op("Pad", [x, ints(around)]) : x;
+  const axes = ints(kernel.map((_, d) => d + 2));
+  const taps = kernel.reduce((a, b) => a * b, 1);
+  return Array.from({ length: taps }, (_, tap) => {
+    let rest = tap;
+    const starts = new Array<number>(spatial).fill(0);
+    for (let d = spatial - 1; d >= 0; d--) {
+      starts[d] = (rest % kernel[d]!) * dilations[d]!;
+      rest = Math.floor(rest / kernel[d]!);
+    }
+    // up to where the last tap begins to leave the padded input
+    const ends = starts.map((start, d) => (start === reach[d] ? 2 ** 31 - 1 : start - reach[d]!));
+    const slice = op("Slice", [padded, ints(starts), ints(ends), axes, ints(strides)]);
+    const perm = [1, 0, ...kernel.map((_, d) => d + 2)];
+    return op("Reshape", [op("Transpose", [slice], { perm }), ints([groups, channels, -1])]);
+  });
+}
+
+function numbers(values: readonly number[] | undefined, length: number, otherwise: number): readonly number[] {
+  return values ?? new Array<number>(length).fill(otherwise);
+}
+
+function paddingOf(
+  node: WeightUse["node"],
+  sizes: readonly number[],
+  strides: readonly number[],
+  reach: readonly number[],
+): readonly number[] {
+  const auto = stringAttribute(node, "auto_pad", "NOTSET");
+  if (auto === "NOTSET") return numbers(intsAttribute(node, "pads"), 2 * sizes.length, 0);
+  if (auto === "VALID") return numbers(undefined, 2 * sizes.length, 0);
+  const total = sizes.map((size, d) =>
+    Math.max(0, (Math.ceil(size / strides[d]!) - 1) * strides[d]! + reach[d]! + 1 - size),
+  );
+  const small = total.map((pad) => Math.floor(pad / 2));
+  const large = total.map((pad) => Math.ceil(pad / 2));
+  return auto === "SAME_LOWER" ? [...large, ...small] : [...small, ...large];
+}
+
+/** Batches of samples, of the model's own size where that is fixed; can be run through again. */
+export function batchesOf(graph: Graph, data: Dataset, samples: number, usual: number): AsyncIterable<Batch> {
+  const first = graph.inputs.find(({ type }) => type?.kind === "tensor" && (type.shape?.length ?? 0) > 0)?.type;
+  const fixed = first?.kind === "tensor" ? first.shape?.[0] : undefined;
+  const batch = typeof fixed === "number" && fixed > 0 ? fixed : Math.min(usual, samples);
+  return {
+    async *[Symbol.asyncIterator]() {
+      const limit = Math.max(batch, samples - (samples % batch));
+      for await (const part of data.batches({ batch, limit })) if (part.size === batch) yield part;
+    },
+  };
+}
+
+function feeds(graph: Graph, data: Dataset, samples: number): AsyncIterable<Tensors> {
+  return {
+    async *[Symbol.asyncIterator]() {
+      for await (const { inputs } of batchesOf(graph, data, samples, 1)) yield inputs;
+    },
+  };
+}
