@@ -303,6 +303,16 @@ export const couplingCases: Readonly<Record<string, CouplingCase>> = {
       }),
     units: [3, 4],
   },
+  "a size that is computed with": {
+    graph: () =>
+      net(tokens, (n) => {
+        const x = n.linear(n.linear("x", 12, 20), 20, 16);
+        const size = n.op("Cast", [n.op("Gather", [n.op("Shape", [x]), n.ints(-1)])], { to: 1 });
+        return n.linear(n.op("Div", [x, n.op("Sqrt", [size])]), 16, 3);
+      }),
+    units: [20],
+    frozen: ["computes with its size"],
+  },
   "attention with separate projections, and a feed-forward layer": {
     graph: () =>
       net(tokens, (n) => {

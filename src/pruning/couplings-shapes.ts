@@ -46,6 +46,9 @@ export function computedSizes(
     const size = shape?.reduce((a, b) => a * b, 1) ?? Number.POSITIVE_INFINITY;
     return size <= most ? Array.from({ length: size }, () => ({ sizes: [] })) : undefined;
   };
+  const use = (name: string, reason: string): void => {
+    for (const { sizes } of elements.get(name) ?? []) for (const size of sizes) used.push({ ...size, reason });
+  };
   for (const node of graph.nodes) {
     const own = sizesOf(node, types);
     if (own) elements.set(node.outputs[0]!, own);
@@ -57,12 +60,9 @@ export function computedSizes(
     const count = types.get(node.outputs[0]!)?.shape.reduce((a, b) => a * b, 1);
     const made = count === undefined || count > most ? undefined : derived(node, count, elementsOf);
     if (made) elements.set(node.outputs[0]!, made);
-    else {
-      const reason = `'${nodeLabel(node)}' computes with its size`;
-      for (const { name } of tracked)
-        for (const { sizes } of elements.get(name)!) for (const s of sizes) used.push({ ...s, reason });
-    }
+    else for (const { name } of tracked) use(name, `'${nodeLabel(node)}' computes with its size`);
   }
+  for (const { name } of graph.outputs) use(name, `output '${name}' tells its size`);
   return {
     elements,
     used,
