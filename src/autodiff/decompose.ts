@@ -4,7 +4,8 @@ import { type Graph, makeNode, type Node, nodeLabel, opKey } from "../graph/grap
 import type { Tensor } from "../tensor/tensor.ts";
 import { contribDecompositions } from "./decompositions/contrib.ts";
 import { gruDecomposition, lstmDecomposition, rnnDecomposition } from "./decompositions/recurrent.ts";
-import type { ValueType, Writer } from "./rule.ts";
+import type { ValueType } from "./rule.ts";
+import type { Writer } from "./writer.ts";
 
 /** Writes one node as others; the node's outputs are made by {@link Emitter.give}. */
 export interface Emitter extends Writer {

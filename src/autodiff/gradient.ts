@@ -6,7 +6,8 @@ import { dtypes } from "../tensor/dtype.ts";
 import { float32 } from "../tensor/tensor.ts";
 import { gradients as table } from "./gradients.ts";
 import { lowered } from "./lower/plain.ts";
-import { type Backward, type NoRule, type Rule, recorder, type ValueType } from "./rule.ts";
+import type { Backward, NoRule, Rule, ValueType } from "./rule.ts";
+import { recorder } from "./writer.ts";
 
 /** A graph with its backward pass. */
 export interface Differentiated {

@@ -1,7 +1,7 @@
 import { float, floatAttribute, intAttribute, stringAttribute } from "../../graph/graph.ts";
 import { float32 } from "../../tensor/tensor.ts";
 import type { Decomposition, Emitter } from "../decompose.ts";
-import { ints, scalar } from "../rule.ts";
+import { ints, scalar } from "../writer.ts";
 
 const optional = (e: Emitter, indices: readonly number[]): string[] =>
   indices.flatMap((i) => (e.input(i) === undefined ? [] : [e.input(i)!]));

@@ -8,7 +8,7 @@ import {
 } from "../../graph/graph.ts";
 import { float32 } from "../../tensor/tensor.ts";
 import type { Decomposition, Emitter } from "../decompose.ts";
-import { ints, scalar } from "../rule.ts";
+import { ints, scalar } from "../writer.ts";
 
 /** One direction of a recurrent layer at work. */
 interface Cell {

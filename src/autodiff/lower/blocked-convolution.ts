@@ -1,7 +1,7 @@
 import type { Node } from "../../graph/graph.ts";
-import { ints, scalar } from "../rule.ts";
 import { type Window, windowOf } from "../rules/convolution.ts";
 import { count } from "../rules/helpers.ts";
+import { ints, scalar } from "../writer.ts";
 import { type BlockedLowering, type Layout, nchwc } from "./blocked.ts";
 import { flipped, geometry, gradientPads } from "./convolution.ts";
 

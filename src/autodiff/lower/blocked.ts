@@ -2,8 +2,9 @@ import { edit } from "../../graph/edit.ts";
 import { floatAttribute, type Graph, makeNode, type Node, opKey } from "../../graph/graph.ts";
 import { reads, soleConsumer } from "../../graph/walk.ts";
 import { float32, toNumbers } from "../../tensor/tensor.ts";
-import { ints, recorder, scalar, type ValueType, type Writer } from "../rule.ts";
+import type { ValueType } from "../rule.ts";
 import { add, mul, sameShape, sub } from "../rules/helpers.ts";
+import { ints, recorder, scalar, type Writer } from "../writer.ts";
 import { blockedConv, blockedInputGradient, blockedWeightGradient } from "./blocked-convolution.ts";
 import { shapeOf } from "./channels.ts";
 

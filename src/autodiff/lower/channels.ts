@@ -1,7 +1,7 @@
 import { float, floatAttribute, intsAttribute, type Node } from "../../graph/graph.ts";
 import { float32 } from "../../tensor/tensor.ts";
-import type { Writer } from "../rule.ts";
 import { mul, sumOver } from "../rules/helpers.ts";
+import type { Writer } from "../writer.ts";
 
 /** Σ x over everything but channels. */
 export function channelSum(g: Writer, node: Node): string {

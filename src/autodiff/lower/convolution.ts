@@ -1,7 +1,7 @@
 import { intAttribute, intsAttribute, type Node } from "../../graph/graph.ts";
-import { ints, scalar, type Writer } from "../rule.ts";
 import type { Window } from "../rules/convolution.ts";
 import { count, reshaped, sumOver } from "../rules/helpers.ts";
+import { ints, scalar, type Writer } from "../writer.ts";
 
 /** Geometry of one of pare's convolution gradients, with the shapes of the convolution's input and output. */
 export function geometry(node: Node): { window: Window; input: readonly number[]; output: readonly number[] } {

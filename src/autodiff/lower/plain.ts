@@ -1,6 +1,6 @@
 import { edit } from "../../graph/edit.ts";
 import { type Graph, makeNode, type Node, opKey } from "../../graph/graph.ts";
-import { recorder, type Writer } from "../rule.ts";
+import { recorder, type Writer } from "../writer.ts";
 import { batchNormalization, channelAffine, channelDot, channelSum } from "./channels.ts";
 import { convInputGradient, convWeightGradient } from "./convolution.ts";
 

@@ -1,6 +1,7 @@
 import { float, floatAttribute, stringAttribute } from "../../graph/graph.ts";
 import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
-import { type Backward, type Rule, scalar } from "../rule.ts";
+import type { Backward, Rule } from "../rule.ts";
+import { scalar } from "../writer.ts";
 import {
   above,
   add,

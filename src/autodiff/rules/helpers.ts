@@ -1,5 +1,6 @@
 import { float } from "../../graph/graph.ts";
-import { type Backward, ints, scalar, type Writer } from "../rule.ts";
+import type { Backward } from "../rule.ts";
+import { ints, scalar, type Writer } from "../writer.ts";
 
 /** Shape of one of the node's inputs. */
 export function shapeIn(g: Backward, i: number): readonly number[] {

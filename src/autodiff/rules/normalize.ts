@@ -1,6 +1,7 @@
 import { float, floatAttribute, intAttribute, intsAttribute } from "../../graph/graph.ts";
 import { float32 } from "../../tensor/tensor.ts";
-import { type Backward, ints, type Rule, scalar } from "../rule.ts";
+import type { Backward, Rule } from "../rule.ts";
+import { ints, scalar } from "../writer.ts";
 import {
   add,
   channelAffine,

@@ -1,6 +1,7 @@
 import { intAttribute, intsAttribute, stringAttribute } from "../../graph/graph.ts";
 import { float32 } from "../../tensor/tensor.ts";
-import { type Backward, ints, type Rule, scalar } from "../rule.ts";
+import type { Backward, Rule } from "../rule.ts";
+import { ints, scalar } from "../writer.ts";
 import { gradientAttributes, type Window, windowOf } from "./convolution.ts";
 import { count, div, dyOf, expanded, mul, reshaped, scaled, shapeIn, shapeOut, sumOver } from "./helpers.ts";
 import { zeros } from "./shaping.ts";

@@ -1,6 +1,7 @@
 import { intAttribute } from "../../graph/graph.ts";
 import { integerRange } from "../../tensor/dtype.ts";
-import { type Backward, type Rule, scalar } from "../rule.ts";
+import type { Backward, Rule } from "../rule.ts";
+import { scalar } from "../writer.ts";
 import { add, div, dyOf, mul, positiveAxis, reshaped, shapeIn, sub, sumOver } from "./helpers.ts";
 
 /** Straight through: rounding is taken for the identity (Bengio et al. 2013). */

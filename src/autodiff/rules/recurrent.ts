@@ -1,7 +1,8 @@
 import { fail } from "../../errors.ts";
 import { floatAttribute, intAttribute, type Node, stringAttribute } from "../../graph/graph.ts";
 import { float32 } from "../../tensor/tensor.ts";
-import { type Backward, ints, type Rule, scalar } from "../rule.ts";
+import type { Backward, Rule } from "../rule.ts";
+import { ints, scalar } from "../writer.ts";
 import { add, mul, shapeIn, sub, sumOver } from "./helpers.ts";
 
 /**

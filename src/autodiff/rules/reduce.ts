@@ -1,7 +1,8 @@
 import { fail } from "../../errors.ts";
 import { intAttribute, nodeLabel } from "../../graph/graph.ts";
 import { toNumbers } from "../../tensor/tensor.ts";
-import { type Backward, ints, type Rule, scalar } from "../rule.ts";
+import type { Backward, Rule } from "../rule.ts";
+import { ints, scalar } from "../writer.ts";
 import {
   count,
   div,

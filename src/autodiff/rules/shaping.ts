@@ -1,6 +1,7 @@
 import { intAttribute, intsAttribute, stringAttribute } from "../../graph/graph.ts";
 import { float32, toNumbers } from "../../tensor/tensor.ts";
-import { type Backward, ints, type Rule, scalar } from "../rule.ts";
+import type { Backward, Rule } from "../rule.ts";
+import { ints, scalar } from "../writer.ts";
 import { count, dyOf, positiveAxis, reshaped, shapeIn, shapeOut, sumOver, sumTo } from "./helpers.ts";
 
 /** Reshape, Flatten, Squeeze, Unsqueeze: the elements stay, so dy takes the input's shape. */

@@ -1,5 +1,5 @@
-import type { Draft } from "../../graph/edit.ts";
-import { edit } from "../../graph/edit.ts";
+import type { Writer } from "../../autodiff/writer.ts";
+import { type Draft, edit } from "../../graph/edit.ts";
 import { float, type Graph, makeGraph, type PlainAttribute, type Value } from "../../graph/graph.ts";
 import type { Random } from "../../random.ts";
 import { float32, type Tensor } from "../../tensor/tensor.ts";
@@ -14,12 +14,7 @@ export interface Network {
     name?: string,
   ): string;
   /** As `op`, with several outputs. */
-  ops(
-    op: string,
-    inputs: readonly string[],
-    attributes: Readonly<Record<string, PlainAttribute>>,
-    count: number,
-  ): readonly string[];
+  ops: Writer["ops"];
   /** A weight with independent normal elements. */
   normal(name: string, shape: readonly number[], deviation: number): string;
   /** A weight with all elements alike. */
