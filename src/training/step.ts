@@ -4,15 +4,16 @@ import { lowered } from "../autodiff/lower/plain.ts";
 import { fail } from "../errors.ts";
 import { withoutDefaultInputs } from "../graph/defaults.ts";
 import { edit } from "../graph/edit.ts";
-import { type Graph, isNode, type Node, type Value } from "../graph/graph.ts";
+import type { Graph, Node, Value } from "../graph/graph.ts";
 import { type ObservedType, observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
-import { float32, reshape, type Tensor } from "../tensor/tensor.ts";
+import { float32, sizeOf, type Tensor } from "../tensor/tensor.ts";
 import { channelBlock } from "./channel-block.ts";
 import { type Arithmetic, arithmetic } from "./emit.ts";
-import { type OptimizerOptions, optimizers } from "./optimizers.ts";
+import type { OptimizerOptions } from "./optimizers.ts";
 import { type Parameter, parametersOf, type WeightSettings } from "./parameters.ts";
 import { type Prepared, prepare } from "./prepare.ts";
+import { inputLike, withUpdate } from "./update.ts";
 
 /** Writes the loss of a training step and returns its name, with further values to report. */
 export type Objective = (
@@ -100,7 +101,9 @@ export async function trainingStep(
   const learning = parameters.filter(({ name }) => gradients.get(name) !== undefined);
   if (learning.length === 0)
     fail("train", "the loss depends on none of the weights", "Check the loss and what is frozen");
-  return assemble({ graph, gradients, loss, report, parameters: learning, prepared, options });
+  const { running, masks } = prepared;
+  const updated = withUpdate({ graph, gradients, parameters: learning, running }, options);
+  return { ...updated, loss, report, parameters: learning, masks };
 }
 
 function pick(feeds: Tensors, inputs: readonly Value[]): Tensors {
@@ -108,15 +111,8 @@ function pick(feeds: Tensors, inputs: readonly Value[]): Tensors {
 }
 
 function withMasks(feeds: Tensors, masks: Prepared["masks"]): Tensors {
-  const made = [...masks].map(([name, { shape }]) => [
-    name,
-    float32(shape, new Float32Array(shape.reduce((a, b) => a * b, 1))),
-  ]);
+  const made = [...masks].map(([name, { shape }]) => [name, float32(shape, new Float32Array(sizeOf(shape)))]);
   return { ...feeds, ...Object.fromEntries(made) };
-}
-
-function input(name: string, { dtype, shape }: Pick<Tensor, "dtype" | "shape">): Value {
-  return { name, type: { kind: "tensor", dtype, shape } };
 }
 
 async function withObjective(
@@ -125,13 +121,13 @@ async function withObjective(
   feeds: Tensors,
   { objective, extraInputs = [] }: StepOptions,
 ): Promise<{ graph: Graph; loss: string; report: Readonly<Record<string, string>> }> {
-  const masks = [...prepared.masks].map(([name, { shape }]) => input(name, { dtype: "float32", shape }));
+  const masks = [...prepared.masks].map(([name, { shape }]) => inputLike(name, { dtype: "float32", shape }));
   const fixed = prepared.graph.inputs.map((value) =>
-    feeds[value.name] ? input(value.name, feeds[value.name]!) : value,
+    feeds[value.name] ? inputLike(value.name, feeds[value.name]!) : value,
   );
   const base = {
     ...prepared.graph,
-    inputs: [...fixed, ...masks, ...extraInputs.map(({ name }) => input(name, feeds[name]!))],
+    inputs: [...fixed, ...masks, ...extraInputs.map(({ name }) => inputLike(name, feeds[name]!))],
   };
   const types = await observeTypes(lowered(base), runtime, withMasks(feeds, prepared.masks));
   let result: ReturnType<Objective> | undefined;
@@ -143,176 +139,4 @@ async function withObjective(
     draft.outputs = [result.loss, ...Object.values(result.report ?? {})].map((name) => ({ name }));
   });
   return { graph, loss: result!.loss, report: result!.report ?? {} };
-}
-
-interface Parts {
-  readonly graph: Graph;
-  readonly gradients: ReadonlyMap<string, string | undefined>;
-  readonly loss: string;
-  readonly report: Readonly<Record<string, string>>;
-  readonly parameters: readonly Parameter[];
-  readonly prepared: Prepared;
-  readonly options: StepOptions;
-}
-
-function assemble({ graph, gradients, loss, report, parameters, prepared, options }: Parts): TrainingStep {
-  const optimizer = optimizers[options.optimizer.optimizer];
-  const accumulate = options.accumulate ?? 1;
-  const state = new Map<string, Tensor>();
-  const next = new Map<string, string>();
-  const weights = new Map<string, string>();
-  const hyperNames = Object.keys(optimizer.hyper(0, 1, options.optimizer));
-  if (accumulate > 1) hyperNames.push("apply");
-  const hyper = Object.fromEntries(hyperNames.map((name) => [name, `hyper_${name}`]));
-  const built = edit(graph, (draft) => {
-    const a = arithmetic(draft, "update");
-    const held = (name: string, start: Tensor): string => {
-      const made = graph.weights.has(name) || prepared.running.some((r) => r.name === name) ? name : draft.fresh(name);
-      draft.weights.delete(name);
-      draft.inputs.push(input(made, start));
-      state.set(made, start);
-      return made;
-    };
-    const advance = (name: string, value: string): void => {
-      const output = draft.fresh(`${name}_next`);
-      draft.emit("Identity", [value], {}, [output]);
-      draft.outputs.push({ name: output });
-      next.set(name, output);
-    };
-    for (const name of Object.values(hyper)) draft.inputs.push(input(name, { dtype: "float32", shape: [] }));
-    const slotsOf = new Map<string, { gradient: string; hold?: string; start: Tensor }>();
-    for (const { name } of parameters) {
-      const start = graph.weights.get(name)!;
-      held(name, start);
-      weights.set(name, name);
-      slotsOf.set(name, { gradient: inRow(a, gradients.get(name)!, start.shape), start: rowOf(start) });
-    }
-    let found = new Map([...slotsOf].map(([name, { gradient }]) => [name, gradient]));
-    if (accumulate > 1)
-      found = accumulated(a, found, slotsOf, { held, advance, apply: hyper.apply!, batches: accumulate });
-    if (options.clipNorm !== undefined) found = clipped(a, found, options.clipNorm);
-    const rates = new Map([[1, hyper.rate!]]);
-    const rateOf = (factor: number): string => {
-      const rate = rates.get(factor) ?? a.mul(hyper.rate!, a.scalar(factor));
-      rates.set(factor, rate);
-      return rate;
-    };
-    for (const { name, decays } of parameters) {
-      const zero = zerosLike(slotsOf.get(name)!.start);
-      const slots = optimizer.slots.map((slot) => held(`${name}/${slot}`, zero));
-      const settings = options.settings?.get(name);
-      const decay = settings?.decay ?? (decays ? options.optimizer.decay : 0);
-      const scaled = { ...hyper, rate: rateOf(settings?.rateFactor ?? 1) };
-      const { shape } = graph.weights.get(name)!;
-      const before = inRow(a, name, shape);
-      const update = { parameter: before, gradient: found.get(name)!, slots, hyper: scaled, decay };
-      const result = optimizer.update(a, update, options.optimizer);
-      const applied = (old: string, after: string): string =>
-        accumulate > 1 ? a.op("Where", [a.op("Greater", [hyper.apply!, a.scalar(0)]), after, old]) : after;
-      const parameter = applied(before, result.parameter);
-      const shaped = (row: string): string => (endsInOne(shape) ? a.op("Reshape", [row, a.ints(shape)]) : row);
-      advance(name, shaped(parameter));
-      for (const [i, slot] of slots.entries()) advance(slot, applied(slot, result.slots[i]!));
-      if (options.average !== undefined) {
-        const average = held(`${name}/average`, graph.weights.get(name)!);
-        advance(average, shaped(mixed(a, inRow(a, average, shape), parameter, options.average)));
-        weights.set(name, average);
-      }
-    }
-    for (const { name, batch, momentum, start } of prepared.running) {
-      // a statistic that two layers share moves once
-      if (state.has(name)) continue;
-      held(name, start);
-      advance(name, mixed(a, name, batch, momentum));
-      weights.set(name, name);
-    }
-  });
-  return {
-    graph: withoutForwarding(built),
-    loss,
-    report,
-    parameters,
-    state,
-    next,
-    weights,
-    masks: prepared.masks,
-    hyper: (step, rate) => {
-      const update = Math.floor(step / accumulate);
-      const values: Record<string, number> = { ...optimizer.hyper(update, rate, options.optimizer) };
-      if (accumulate > 1) values.apply = (step + 1) % accumulate === 0 ? 1 : 0;
-      return Object.fromEntries(Object.entries(values).map(([name, value]) => [hyper[name]!, float32([], [value])]));
-    },
-  };
-}
-
-/** The runtime's CPU kernels crawl where a scalar meets a shape that ends in 1: such weights are updated as rows. */
-const endsInOne = (shape: readonly number[]): boolean => shape.length > 1 && shape.at(-1) === 1;
-
-function inRow(a: Arithmetic, value: string, shape: readonly number[]): string {
-  return endsInOne(shape) ? a.op("Reshape", [value, a.ints([-1])]) : value;
-}
-
-function rowOf(t: Tensor): Tensor {
-  return endsInOne(t.shape) ? reshape(t, [t.size]) : t;
-}
-
-function zerosLike({ shape, size }: Tensor): Tensor {
-  return float32(shape, new Float32Array(size));
-}
-
-/** keep * old + (1 - keep) * value. */
-function mixed(a: Arithmetic, old: string, value: string, keep: number): string {
-  return a.add(a.mul(old, a.scalar(keep)), a.mul(value, a.scalar(1 - keep)));
-}
-
-/** Gradients scaled down together where their common norm passes the limit (Pascanu et al. 2013). */
-function clipped(a: Arithmetic, gradients: ReadonlyMap<string, string>, limit: number): Map<string, string> {
-  const squares = [...gradients.values()].map((g) => a.op("ReduceSumSquare", [g], { keepdims: 0 }));
-  const norm = a.op("Sqrt", [squares.length === 1 ? squares[0]! : a.op("Sum", squares)]);
-  const factor = a.op("Min", [a.scalar(1), a.div(a.scalar(limit), a.add(norm, a.scalar(1e-6)))]);
-  return new Map([...gradients].map(([name, g]) => [name, a.mul(g, factor)]));
-}
-
-interface Accumulation {
-  held(name: string, start: Tensor): string;
-  advance(name: string, value: string): void;
-  readonly apply: string;
-  readonly batches: number;
-}
-
-/** Mean gradients of several batches; the sum starts anew after each update. */
-function accumulated(
-  a: Arithmetic,
-  gradients: ReadonlyMap<string, string>,
-  slots: ReadonlyMap<string, { readonly start: Tensor }>,
-  { held, advance, apply, batches }: Accumulation,
-): Map<string, string> {
-  return new Map(
-    [...gradients].map(([name, gradient]) => {
-      const sum = held(`${name}/sum`, zerosLike(slots.get(name)!.start));
-      const total = a.add(sum, gradient);
-      advance(sum, a.mul(total, a.sub(a.scalar(1), apply)));
-      return [name, a.mul(total, a.scalar(1 / batches))];
-    }),
-  );
-}
-
-/** Lets the maker of each new state value write the output itself: the Identities in front are for naming only. */
-function withoutForwarding(graph: Graph): Graph {
-  const outputs = new Set(graph.outputs.map(({ name }) => name));
-  const renamed = new Map<string, string>();
-  const made = new Set(graph.nodes.flatMap((node) => node.outputs));
-  const nodes = graph.nodes.filter((node) => {
-    const [from, to] = [node.inputs[0]!, node.outputs[0]!];
-    if (!isNode(node, "Identity") || !outputs.has(to) || outputs.has(from) || !made.has(from) || renamed.has(from))
-      return true;
-    renamed.set(from, to);
-    return false;
-  });
-  const name = (value: string): string => renamed.get(value) ?? value;
-  const plain = nodes.map((node) => {
-    if (![...node.inputs, ...node.outputs].some((value) => renamed.has(value))) return node;
-    return { ...node, inputs: node.inputs.map(name), outputs: node.outputs.map(name) };
-  });
-  return { ...graph, nodes: plain };
 }
