@@ -86,8 +86,10 @@ function costOf(
     if (weight) own.push(weight);
     if (!constant) parameters += weight ? parametersIn(node, index, weight) : parametersOf(graph, name, types, made);
   }
-  const work = knownWork(node, types);
-  const sizes = node.outputs.filter((name) => name !== "").map((name) => bytesOf(types.get(name)));
+  // the runtime computes constants once, on loading: no work of an inference
+  const work = constant ? { macs: 0, flops: 0 } : knownWork(node, types);
+  const outputs = constant ? [] : node.outputs.filter((name) => name !== "");
+  const sizes = outputs.map((name) => bytesOf(types.get(name)));
   return {
     node,
     parameters,
@@ -238,12 +240,14 @@ function bytesOf(type: InferredType | undefined): number | undefined {
 const views = new Set(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout"]);
 
 /**
- * The most bytes of activations alive at one time when nodes run in order, inputs and outputs included, weights not:
+ * The most bytes of activations alive at one time when nodes run in order, inputs and outputs included, weights and what
+ * is made of them alone not:
  * a value lives from the node that makes it to the last that reads it, graph inputs from the start, graph outputs to the
  * end. Views share their source's memory; nothing else is assumed to be computed in place. Values of unknown size count
  * as 0.
  */
 export function peakMemory(graph: Graph, types: Types): { readonly bytes: number; readonly node: string } {
+  const constants = constantValues(graph);
   const { consumers, outputs } = links(graph);
   const owner = new Map<string, string>();
   const root = (name: string): string => owner.get(name) ?? name;
@@ -258,7 +262,8 @@ export function peakMemory(graph: Graph, types: Types): { readonly bytes: number
   const ending = new Map<number, string[]>();
   for (const [name, at] of last) ending.set(at, [...(ending.get(at) ?? []), name]);
 
-  const size = (name: string): number => (graph.weights.has(name) ? 0 : (bytesOf(types.get(name)) ?? 0));
+  const size = (name: string): number =>
+    graph.weights.has(name) || constants.has(name) ? 0 : (bytesOf(types.get(name)) ?? 0);
   const alive = new Set(graph.inputs.map(({ name }) => name));
   let now = [...alive].reduce((sum, name) => sum + size(name), 0);
   let peak = { bytes: now, node: "" };
