@@ -2,12 +2,13 @@ import { z } from "zod";
 import type { Batch } from "../data/dataset.ts";
 import { oneHot } from "../data/plan.ts";
 import { fail } from "../errors.ts";
-import type { Attribute, Graph, Node, Subgraph } from "../graph/graph.ts";
+import type { Graph, Node } from "../graph/graph.ts";
 import { convertOpset } from "../ops/convert.ts";
 import { observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { dtypes } from "../tensor/dtype.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { sizeOf, type Tensor } from "../tensor/tensor.ts";
+import { lossPrefix, targetName, teacherPrefix, withLoss, withTeacher } from "./join.ts";
 import { accuracyOf, distillationLoss, type LossName, losses, lossOptions } from "./losses.ts";
 import { logitsOf, trainingOpset } from "./prepare.ts";
 import type { StepOptions } from "./step.ts";
@@ -45,10 +46,6 @@ export interface Objective {
   /** The losses in words. */
   readonly summary: string;
 }
-
-const teacherPrefix = "teacher/";
-const lossPrefix = "loss_graph/";
-const targetName = "pare_target";
 
 /**
  * The objective that suits a model and its data: cross-entropy for class labels and tokens, mean squared error for
@@ -154,7 +151,7 @@ function targetFor(
 ): Target {
   const classes = dtypes[labels.dtype].kind !== "float";
   if (!classes) {
-    const fitting = labels.size === shape.reduce((a, b) => a * b, 1);
+    const fitting = labels.size === sizeOf(shape);
     if (!fitting) misfit(labels, shape);
     const inner = shape.slice(1);
     return {
@@ -172,7 +169,7 @@ function targetFor(
   const loss = wanted ?? "cross-entropy";
   const classAxis = labels.shape.length === 2 && shape.length === 3 ? 2 : 1;
   const places = shape.filter((_, axis) => axis !== classAxis);
-  if (labels.size !== places.reduce((a, b) => a * b, 1)) misfit(labels, shape);
+  if (labels.size !== sizeOf(places)) misfit(labels, shape);
   const count = shape[classAxis]!;
   if (softLabels || loss === "binary-cross-entropy") {
     if (shape.length !== 2) fail("train", "blended labels need one class a sample", "Turn mixup off");
@@ -191,83 +188,4 @@ function targetFor(
 function misfit(labels: Tensor, shape: readonly number[]): never {
   const what = `labels of shape [${labels.shape.join(", ")}] for outputs of shape [${shape.join(", ")}]`;
   return fail("train", what, "Check that data and model belong together");
-}
-
-/**
- * Teacher and student in one graph, fed by the same inputs; the teacher's values and nodes are prefixed.
- *
- * @throws PareError where the teacher takes inputs the student does not have
- */
-function withTeacher(student: Graph, teacher: Graph): Graph {
-  const free = teacher.inputs.filter(({ name }) => !teacher.weights.has(name));
-  const shared = free.map(({ name }, i): [string, string] => {
-    const same =
-      student.inputs.find((input) => input.name === name) ?? (free.length === 1 ? student.inputs[0] : undefined);
-    if (!same) fail("teacher", `takes the input '${name}', which the student does not have (input ${i})`);
-    return [name, same!.name];
-  });
-  return withGuest(student, teacher, teacherPrefix, new Map(shared));
-}
-
-/**
- * A model with the graph of its loss behind it.
- *
- * @throws PareError where the loss takes what neither the model nor the data has
- */
-function withLoss(
-  model: Graph,
-  loss: Graph,
-  { output, labels }: { readonly output: string; readonly labels: Tensor | undefined },
-): Graph {
-  const free = loss.inputs.filter(({ name }) => !loss.weights.has(name));
-  const known = new Set([...model.outputs, ...model.inputs].map(({ name }) => name));
-  const others = free.filter(({ name }) => name !== "labels" && !known.has(name));
-  if (others.length > 1) {
-    const names = others.map(({ name }) => `'${name}'`).join(", ");
-    fail("loss", `its graph takes ${names}, which the model does not have`, "Name them as the model's outputs");
-  }
-  const wantsLabels = free.some(({ name }) => name === "labels") && !known.has("labels");
-  if (wantsLabels && !labels) fail("loss", "its graph takes labels, and the data has none");
-  const shared = new Map(free.map(({ name }) => [name, known.has(name) ? name : output]));
-  if (wantsLabels) shared.set("labels", targetName);
-  const joined = withGuest(model, loss, lossPrefix, shared);
-  return wantsLabels ? { ...joined, inputs: [...joined.inputs, { name: targetName }] } : joined;
-}
-
-/** A graph with another's nodes behind its own: the guest's names are prefixed, but for values that both share. */
-function withGuest(graph: Graph, guest: Graph, prefix: string, shared: ReadonlyMap<string, string>): Graph {
-  const rename = (name: string): string => (name === "" ? "" : (shared.get(name) ?? `${prefix}${name}`));
-  return {
-    ...graph,
-    nodes: [...graph.nodes, ...renamed(guest, prefix, rename).nodes],
-    weights: new Map([...graph.weights, ...[...guest.weights].map(([name, w]) => [rename(name), w] as const)]),
-    sparse: new Map([...graph.sparse, ...[...guest.sparse].map(([name, s]) => [rename(name), s] as const)]),
-    outputs: [...graph.outputs, ...guest.outputs.map((value) => ({ ...value, name: rename(value.name) }))],
-    opsets: { ...guest.opsets, ...graph.opsets },
-    functions: [...graph.functions, ...guest.functions],
-  };
-}
-
-function renamed(graph: Subgraph, prefix: string, rename: (name: string) => string): Subgraph {
-  const attribute = (value: Attribute): Attribute => {
-    if (value.type === "graph") return { type: "graph", value: renamed(value.value, prefix, rename) };
-    return value.type === "graphs"
-      ? { type: "graphs", value: value.value.map((g) => renamed(g, prefix, rename)) }
-      : value;
-  };
-  return {
-    ...graph,
-    nodes: graph.nodes.map((node) => ({
-      ...node,
-      name: `${prefix}${node.name}`,
-      inputs: node.inputs.map(rename),
-      outputs: node.outputs.map(rename),
-      attributes: Object.fromEntries(Object.entries(node.attributes).map(([key, value]) => [key, attribute(value)])),
-    })),
-    weights: new Map([...graph.weights].map(([name, w]) => [rename(name), w])),
-    sparse: new Map([...graph.sparse].map(([name, s]) => [rename(name), s])),
-    inputs: graph.inputs.map((value) => ({ ...value, name: rename(value.name) })),
-    outputs: graph.outputs.map((value) => ({ ...value, name: rename(value.name) })),
-    declared: new Map(),
-  };
 }
