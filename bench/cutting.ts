@@ -19,12 +19,13 @@ export function randomCuts(found: Couplings, ratio: number, source: Random): Cut
 
 /** Largest difference of two outputs, relative to the largest magnitude of the output or of the original's. */
 export function difference(original: Tensors, a: Tensors, b: Tensors): number {
+  const magnitude = (t: Tensor): number =>
+    toFloat32(t).reduce((most, v) => (Number.isFinite(v) ? Math.max(most, Math.abs(v)) : most), 0);
   return Math.max(
     ...Object.entries(a).map(([name, value]) => {
-      const magnitude = (t: Tensor): number => toFloat32(t).reduce((most, v) => Math.max(most, Math.abs(v)), 0);
-      const own = magnitude(value);
       const far = distance({ [name]: value }, { [name]: b[name]! });
-      return (far * (own || 1)) / (Math.max(own, magnitude(original[name]!)) || 1);
+      const own = magnitude(value) || 1;
+      return (far * own) / Math.max(own, magnitude(original[name]!));
     }),
   );
 }

@@ -1,4 +1,5 @@
-import { type Graph, intAttribute, intsAttribute, type Node, nodeLabel, opKey } from "../graph/graph.ts";
+import { type Graph, intAttribute, intsAttribute, type Node, nodeLabel, opKey, subgraphsOf } from "../graph/graph.ts";
+import { reads } from "../graph/walk.ts";
 import type { KnownTypes } from "../ops/lookup.ts";
 import { int64, type Tensor, toNumbers } from "../tensor/tensor.ts";
 
@@ -52,7 +53,8 @@ export function computedSizes(
   for (const node of graph.nodes) {
     const own = sizesOf(node, types);
     if (own) elements.set(node.outputs[0]!, own);
-    const tracked = node.inputs.flatMap((name, i) => (elements.has(name) ? [{ name, i }] : []));
+    const names = subgraphsOf(node).length > 0 ? [...reads(node)] : node.inputs;
+    const tracked = names.flatMap((name, i) => (elements.has(name) ? [{ name, i }] : []));
     const [target] = tracked;
     // integers put together from constants are followed too: bounds of slices, parts of shapes
     if (!target && !(moving.has(opKey(node)) && node.inputs.every((name) => name === "" || constantOf(name)))) continue;
@@ -69,8 +71,8 @@ export function computedSizes(
     constantOf(name) {
       const values = elements.get(name)?.map(({ constant }) => constant);
       const type = types.get(name);
-      if (type?.dtype !== "int64" || !values?.every((v) => v !== undefined)) return constantOf(name);
-      return int64(values, type.shape);
+      if (type?.dtype !== "int64" || !values?.every((v) => Number.isInteger(v))) return constantOf(name);
+      return int64(values as number[], type.shape);
     },
   };
 }
