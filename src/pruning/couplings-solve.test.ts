@@ -78,7 +78,7 @@ describe("parts of axes", () => {
     const whole = unitsOf(solution, 0);
     expect(whole[0]).toBe(whole[1]);
     expect(new Set(whole).size).toBe(5);
-    expect(solution.frozen.get(unitsOf(solution, 1, 1)[0]!)?.reason).toContain("whole blocks");
+    expect(solution.frozen.get(unitsOf(solution, 1, 1)[0]!)?.reason).toContain("blocks that stay whole");
     expect(solution.frozen.has(whole[0]!)).toBe(false);
   });
 });

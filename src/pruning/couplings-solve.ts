@@ -94,7 +94,7 @@ function joinPart(
     joins.freezeFactors(whole, its, reason);
   } else for (const [i, factor] of mine.entries()) joins.join(factor, its[i]!);
   const [[mineOutside, ...mineBetween], [itsOutside, ...itsBetween]] = [outer(part), outer(whole)];
-  const reason = `'${by}' takes a part of it that only whole blocks can be cut from`;
+  const reason = `'${by}' joins or splits it in blocks that stay whole`;
   joins.freezeFactors(part, mineBetween, reason);
   joins.freezeFactors(whole, itsBetween, reason);
   if (!itsOutside) return;
