@@ -82,7 +82,7 @@ function augmented(batch: Batch, { input, options, classes }: NonNullable<BatchP
 export function oneHot(labels: Tensor, classes: number): Tensor {
   const out = new Float32Array(labels.size * classes);
   for (const [i, label] of toNumbers(labels).entries()) {
-    if (!(label >= 0 && label < classes)) fail("train", `label ${label} for ${classes} classes`);
+    if (!(label >= 0 && label < classes)) fail("train", `label ${label} for ${classes} classes`, "Labels count from 0");
     out[i * classes + label] = 1;
   }
   return float32([labels.size, classes], out);

@@ -18,10 +18,11 @@ export const targetName = "pare_target";
  */
 export function withTeacher(student: Graph, teacher: Graph): Graph {
   const free = teacher.inputs.filter(({ name }) => !teacher.weights.has(name));
-  const shared = free.map(({ name }, i): [string, string] => {
+  const shared = free.map(({ name }): [string, string] => {
     const same =
       student.inputs.find((input) => input.name === name) ?? (free.length === 1 ? student.inputs[0] : undefined);
-    if (!same) fail("teacher", `takes the input '${name}', which the student does not have (input ${i})`);
+    if (!same)
+      fail("teacher", `takes the input '${name}', which the student does not have`, "Rename the teacher's inputs");
     return [name, same!.name];
   });
   return withGuest(student, teacher, teacherPrefix, new Map(shared));
@@ -45,7 +46,7 @@ export function withLoss(
     fail("loss", `its graph takes ${names}, which the model does not have`, "Name them as the model's outputs");
   }
   const wantsLabels = free.some(({ name }) => name === "labels") && !known.has("labels");
-  if (wantsLabels && !labels) fail("loss", "its graph takes labels, and the data has none");
+  if (wantsLabels && !labels) fail("loss", "its graph takes labels, and the data has none", "Give data with labels");
   const shared = new Map(free.map(({ name }) => [name, known.has(name) ? name : output]));
   if (wantsLabels) shared.set("labels", targetName);
   const joined = withGuest(model, loss, lossPrefix, shared);

@@ -97,3 +97,26 @@ test("sequences of labels meet longer sequences of outputs by CTC", async () => 
   // 15 of the 81 equally likely paths spell "1 2"
   expect(loss).toBeCloseTo(-Math.log(15 / 81) / 2, 5);
 });
+
+test.each([
+  ["z", undefined],
+  ["y", "binary-cross-entropy"],
+] as const)(
+  "integers for a single score train by binary cross-entropy over logits, also of a sigmoid: '%s'",
+  async (output, loss) => {
+    const model = makeGraph({
+      nodes: [makeNode("MatMul", ["x", "w"], ["z"]), makeNode("Sigmoid", ["z"], ["y"])],
+      weights: new Map([["w", float32([2, 1], [1, 2])]]),
+      inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["n", 2] } }],
+      outputs: [{ name: output }],
+    });
+    const given: Batch = { inputs: { x }, labels: int64([0, 1]), size: 2 };
+    const objective = await objectiveFor(model, onnx, given, objectiveOptions.parse({ loss }));
+    expect(objective.summary).toBe("binary-cross-entropy");
+    // logits 1 and 2, truths 0 and 1: -log(1 - σ(1)) and -log σ(2)
+    expect((await lossOf(objective, given)).loss).toBeCloseTo((Math.log1p(Math.E) + Math.log1p(Math.exp(-2))) / 2, 6);
+    expect(() => objective.feeds({ ...given, labels: int64([0, 2]) })).toThrow("label 2");
+    const over = objectiveFor(model, onnx, given, objectiveOptions.parse({ loss: "cross-entropy" }));
+    await expect(over).rejects.toThrow("single class");
+  },
+);

@@ -1,17 +1,17 @@
 import { z } from "zod";
 import type { Batch } from "../data/dataset.ts";
-import { oneHot } from "../data/plan.ts";
 import { fail } from "../errors.ts";
 import type { Graph, Node } from "../graph/graph.ts";
 import { convertOpset } from "../ops/convert.ts";
 import { observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { dtypes } from "../tensor/dtype.ts";
-import { sizeOf, type Tensor } from "../tensor/tensor.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { lossPrefix, targetName, teacherPrefix, withLoss, withTeacher } from "./join.ts";
-import { accuracyOf, distillationLoss, type LossName, losses, lossOptions } from "./losses.ts";
+import { accuracyOf, distillationLoss, losses, lossOptions } from "./losses.ts";
 import { logitsOf, trainingOpset } from "./prepare.ts";
 import type { StepOptions } from "./step.ts";
+import { targetFor } from "./target.ts";
 
 /** What a model is trained towards. */
 export const objectiveOptions = z.object({
@@ -48,9 +48,9 @@ export interface Objective {
 }
 
 /**
- * The objective that suits a model and its data: cross-entropy for class labels and tokens, mean squared error for
- * quantities, or a loss that is a graph of the user's; and a teacher's soft targets beside them or alone (Hinton et al.
- * 2015).
+ * The objective that suits a model and its data: cross-entropy for class labels and tokens, binary cross-entropy for 0 and 1
+ * and a single score, mean squared error for quantities, or a loss that is a graph of the user's; and a teacher's soft
+ * targets beside them or alone (Hinton et al. 2015).
  *
  * @param sample one batch, by whose labels to choose
  * @param more.softLabels labels as distributions, so that mixup can blend them
@@ -97,10 +97,11 @@ export async function objectiveFor(
     own: ({ name }) => !name.startsWith(teacherPrefix) && !name.startsWith(lossPrefix),
     summary: summaryOf(lossGraph ? "a graph" : target?.loss, share, options.temperature),
     ...(imageInput !== undefined && {
-      images: { input: imageInput, ...(softLabels && target && { classes: shape[target.classAxis]! }) },
+      images: { input: imageInput, ...(softLabels && target?.classes && { classes: target.classes }) },
     }),
     objective: (a, network) => {
-      const prediction = network.logits(output);
+      const prediction =
+        target?.loss === "binary-cross-entropy" ? logitsOf(student, output, "Sigmoid") : network.logits(output);
       const classAxis = target?.classAxis ?? (shape.length === 3 ? 2 : 1);
       const parts = {
         prediction,
@@ -131,61 +132,4 @@ function summaryOf(loss: string | undefined, share: number, temperature: number)
 
 function isImages(t: Tensor | undefined): boolean {
   return t?.dtype === "float32" && t.shape.length === 4 && (t.shape[1] === 1 || t.shape[1] === 3);
-}
-
-interface Target {
-  readonly loss: LossName;
-  /** Whether the labels are classes out of several. */
-  readonly classes: boolean;
-  readonly classAxis: number;
-  readonly soft: boolean;
-  feed(labels: Tensor): Tensor;
-}
-
-/** How labels become the target of a loss over logits of a shape. */
-function targetFor(
-  labels: Tensor,
-  shape: readonly number[],
-  wanted: LossName | undefined,
-  softLabels: boolean,
-): Target {
-  const classes = dtypes[labels.dtype].kind !== "float";
-  if (!classes) {
-    const fitting = labels.size === sizeOf(shape);
-    if (!fitting) misfit(labels, shape);
-    const inner = shape.slice(1);
-    return {
-      loss: wanted ?? "mse",
-      classes,
-      classAxis: 1,
-      soft: true,
-      feed: (t) => ({ ...t, shape: [t.shape[0]!, ...inner] }),
-    };
-  }
-  if (wanted === "ctc") {
-    if (labels.shape.length !== 2 || shape.length !== 3) misfit(labels, shape);
-    return { loss: wanted, classes: false, classAxis: 2, soft: false, feed: (t) => t };
-  }
-  const loss = wanted ?? "cross-entropy";
-  const classAxis = labels.shape.length === 2 && shape.length === 3 ? 2 : 1;
-  const places = shape.filter((_, axis) => axis !== classAxis);
-  if (labels.size !== sizeOf(places)) misfit(labels, shape);
-  const count = shape[classAxis]!;
-  if (softLabels || loss === "binary-cross-entropy") {
-    if (shape.length !== 2) fail("train", "blended labels need one class a sample", "Turn mixup off");
-    return {
-      loss,
-      classes: count > 1,
-      classAxis,
-      soft: true,
-      feed: (t) => (dtypes[t.dtype].kind === "float" ? t : oneHot(t, count)),
-    };
-  }
-  const inner = places.slice(1);
-  return { loss, classes: count > 1, classAxis, soft: false, feed: (t) => ({ ...t, shape: [t.shape[0]!, ...inner] }) };
-}
-
-function misfit(labels: Tensor, shape: readonly number[]): never {
-  const what = `labels of shape [${labels.shape.join(", ")}] for outputs of shape [${shape.join(", ")}]`;
-  return fail("train", what, "Check that data and model belong together");
 }

@@ -80,12 +80,12 @@ export async function prepare(
   return { graph: trained, logits, running, masks };
 }
 
-/** The input of the softmax that a model ends in, looking through reshapes; the output itself otherwise. */
-export function logitsOf(graph: Graph, output: string): string {
+/** The input of the softmax (or sigmoid) that a model ends in, looking through reshapes; the output itself otherwise. */
+export function logitsOf(graph: Graph, output: string, activation: "Softmax" | "Sigmoid" = "Softmax"): string {
   const { producer } = links(graph);
   let name = output;
   for (let node = producer.get(name); node; node = producer.get(name)) {
-    if (isNode(node, "Softmax")) return node.inputs[0]!;
+    if (isNode(node, activation)) return node.inputs[0]!;
     if (!["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"].includes(node.op) || node.domain !== "") break;
     name = node.inputs[0]!;
   }

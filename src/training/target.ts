@@ -1,0 +1,95 @@
+import { oneHot } from "../data/plan.ts";
+import { fail } from "../errors.ts";
+import { dtypes } from "../tensor/dtype.ts";
+import { float32, sizeOf, type Tensor, toNumbers } from "../tensor/tensor.ts";
+import type { LossName } from "./losses.ts";
+
+/** How labels become the target of a loss. */
+export interface Target {
+  readonly loss: LossName;
+  /** How many classes the labels are out of, where they are classes out of several. */
+  readonly classes?: number;
+  /** Axis of the classes in the logits. */
+  readonly classAxis: number;
+  /** Whether the loss is fed values in the outputs' shape, not class indices. */
+  readonly soft: boolean;
+  feed(labels: Tensor): Tensor;
+}
+
+/**
+ * The target of a loss over outputs of a shape: labels as many as the outputs are values (integers of 0 and 1 for a single
+ * score), fewer are classes.
+ *
+ * @param wanted the loss, chosen by the labels if absent
+ * @param softLabels labels as distributions over the classes, so that mixup can blend them
+ * @throws PareError where labels, outputs and loss do not fit
+ */
+export function targetFor(
+  labels: Tensor,
+  shape: readonly number[],
+  wanted: LossName | undefined,
+  softLabels: boolean,
+): Target {
+  if (wanted === "ctc") {
+    if (labels.shape.length !== 2 || shape.length !== 3) misfit(labels, shape);
+    return { loss: wanted, classAxis: 2, soft: false, feed: (t) => t };
+  }
+  const integers = dtypes[labels.dtype].kind !== "float";
+  if (labels.size === sizeOf(shape)) return valuesFor(integers, shape, wanted, softLabels);
+  return integers ? classesFor(labels, shape, wanted, softLabels) : misfit(labels, shape);
+}
+
+const overClasses: ReadonlySet<LossName> = new Set(["cross-entropy", "focal", "kl"]);
+
+/** A value for every output. */
+function valuesFor(
+  integers: boolean,
+  shape: readonly number[],
+  wanted: LossName | undefined,
+  softLabels: boolean,
+): Target {
+  const loss = wanted ?? (integers ? "binary-cross-entropy" : "mse");
+  const inner = shape.slice(1);
+  if (overClasses.has(loss) && inner.every((dim) => dim === 1)) {
+    fail("train", `${loss} over a single class is always 0`, "Choose binary-cross-entropy");
+  }
+  if (integers && softLabels) fail("train", "integers can't be blended", "Turn mixup off");
+  const feed = (t: Tensor): Tensor => {
+    const to = [t.shape[0]!, ...inner];
+    if (!integers) return { ...t, shape: to };
+    const values = toNumbers(t);
+    const bad = loss === "binary-cross-entropy" ? values.find((value) => value !== 0 && value !== 1) : undefined;
+    if (bad !== undefined) {
+      fail("train", `label ${bad} for outputs of shape [${shape.join(", ")}]`, "Binary labels are 0 and 1");
+    }
+    return float32(to, values);
+  };
+  return { loss, classAxis: 1, soft: true, feed };
+}
+
+/** A class for every place. */
+function classesFor(
+  labels: Tensor,
+  shape: readonly number[],
+  wanted: LossName | undefined,
+  softLabels: boolean,
+): Target {
+  const loss = wanted ?? "cross-entropy";
+  const classAxis = labels.shape.length === 2 && shape.length === 3 ? 2 : 1;
+  const places = shape.filter((_, axis) => axis !== classAxis);
+  if (labels.size !== sizeOf(places)) misfit(labels, shape);
+  const classes = shape[classAxis]!;
+  if (softLabels || loss === "binary-cross-entropy") {
+    const hint = softLabels ? "Turn mixup off" : "Choose cross-entropy";
+    if (shape.length !== 2) fail("train", "labels as distributions need one class a sample", hint);
+    const feed = (t: Tensor): Tensor => (dtypes[t.dtype].kind === "float" ? t : oneHot(t, classes));
+    return { loss, classes, classAxis, soft: true, feed };
+  }
+  const inner = places.slice(1);
+  return { loss, classes, classAxis, soft: false, feed: (t) => ({ ...t, shape: [t.shape[0]!, ...inner] }) };
+}
+
+function misfit(labels: Tensor, shape: readonly number[]): never {
+  const what = `labels of shape [${labels.shape.join(", ")}] for outputs of shape [${shape.join(", ")}]`;
+  return fail("train", what, "Check that data and model belong together");
+}
