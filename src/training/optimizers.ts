@@ -44,21 +44,22 @@ export interface Optimizer {
 }
 
 /**
- * m ← β1 m + (1 - β1) g, v ← β2 v + (1 - β2) g², p ← p - r m̂ / (√v̂ + ε) (Kingma and Ba 2015). The corrections
- * m̂ = c₁ m and v̂ = c₂ v are kept to scalars: m̂ / (√v̂ + ε) = c₁/√c₂ · m / (√v + ε/√c₂).
+ * m ← β1 m + (1 - β1) g, v ← β2 v + (1 - β2) g², p ← p - r c₁ m / (√(c₂ v) + ε) with the corrections c = 1 / (1 - βᵗ)
+ * (Kingma and Ba 2015). The state holds m / (1 - β1) and v / (1 - β2), and all factors are kept to scalars: with
+ * k = √(c₂ (1 - β2)) the step is r c₁ (1 - β1) / k · m / (√v + ε / k).
  */
 function adam(decoupled: boolean): Optimizer {
   return {
     summary: decoupled ? "Adam with decoupled weight decay (Loshchilov and Hutter 2019)" : "Adam (Kingma and Ba 2015)",
     slots: ["mean", "square"],
     hyper: (step, rate, { beta1, beta2, epsilon }) => {
-      const root = Math.sqrt(1 - beta2 ** (step + 1));
-      return { rate, correction: root / (1 - beta1 ** (step + 1)), floor: epsilon * root };
+      const k = Math.sqrt((1 - beta2) / (1 - beta2 ** (step + 1)));
+      return { rate, correction: (1 - beta1) / (1 - beta1 ** (step + 1)) / k, floor: epsilon / k };
     },
     update(a, { parameter, gradient, slots, hyper, decay }, { beta1, beta2 }) {
       const g = decoupled || decay === 0 ? gradient : a.add(gradient, a.mul(parameter, a.scalar(decay)));
-      const mean = a.add(a.mul(slots[0]!, a.scalar(beta1)), a.mul(g, a.scalar(1 - beta1)));
-      const square = a.add(a.mul(slots[1]!, a.scalar(beta2)), a.mul(a.mul(g, g), a.scalar(1 - beta2)));
+      const mean = a.add(a.mul(slots[0]!, a.scalar(beta1)), g);
+      const square = a.add(a.mul(slots[1]!, a.scalar(beta2)), a.mul(g, g));
       const root = a.add(a.op("Sqrt", [square]), hyper.floor!);
       const step = a.mul(a.div(mean, root), a.mul(hyper.rate!, hyper.correction!));
       const kept =
