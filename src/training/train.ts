@@ -141,7 +141,8 @@ export async function train(model: Graph, options: TrainOptions, context: TrainC
   const steps = Math.max(1, Math.round(perEpoch * options.epochs));
   const first = await firstFeeds(planOf(options, context, perEpoch, { from: 0, until: 1 }), context);
   const step = await trainingStep(model, runtime, first, stepOptions(options, context));
-  const session = await runtime.open(step.graph);
+  // a plan of memory would hold the first step's chunks beside the plan's own block: half as much again
+  const session = await runtime.open(step.graph, { memoryPattern: false });
   try {
     const run = new Run(model, options, context, { step, steps, perEpoch, session });
     await run.finish();
