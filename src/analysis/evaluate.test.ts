@@ -5,6 +5,7 @@ import { writeOnnx } from "../formats/onnx/index.ts";
 import { edit } from "../graph/edit.ts";
 import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
 import { metricOf } from "../metrics/index.ts";
+import { givesProbabilities } from "../metrics/probabilities.ts";
 import { runtime as nodeRuntime } from "../platform/node.ts";
 import { nodeCompressor } from "../platform/node-compress.ts";
 import type { Runtime } from "../platform/runtime.ts";
@@ -13,7 +14,7 @@ import { float32, int64, toFloat32 } from "../tensor/tensor.ts";
 import { bootstrapInterval, mcnemar, pairedBootstrap, quantile, wilson } from "./compare.ts";
 import { measureDivergence } from "./divergence.ts";
 import { estimateEnergy } from "./energy.ts";
-import { evaluate, givesProbabilities } from "./evaluate.ts";
+import { evaluate } from "./evaluate.ts";
 import { measureLatency } from "./latency.ts";
 import { measureSize } from "./size.ts";
 

@@ -3,9 +3,9 @@ import type { Batch, Dataset } from "../data/dataset.ts";
 import { evaluationSplit } from "../data/samples.ts";
 import { requiredInputs } from "../data/synthetic.ts";
 import { fail, PareError } from "../errors.ts";
-import { type Graph, opKey } from "../graph/graph.ts";
-import { links } from "../graph/walk.ts";
+import type { Graph } from "../graph/graph.ts";
 import { defaultMetrics, type Judged, type Metric, type Row } from "../metrics/index.ts";
+import { givesProbabilities } from "../metrics/probabilities.ts";
 import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
 import { dtypes, packedBytes } from "../tensor/dtype.ts";
 import { type Tensor, tensor, toFloat32 } from "../tensor/tensor.ts";
@@ -206,21 +206,6 @@ function firstRows(t: Tensor, count: number): Tensor {
     inner.reduce((a, b) => a * b, count),
   );
   return tensor(t.dtype, [count, ...inner], t.bytes(0, bytes));
-}
-
-/** Operators that pass probabilities on as they are (near enough: quantized ones are rounded). */
-const passing = new Set(["Identity", "Cast", "Reshape", "Flatten", "Squeeze", "QuantizeLinear", "DequantizeLinear"]);
-
-/** Whether a model's first output is made by Softmax or Sigmoid; undefined where that can't be seen. */
-export function givesProbabilities(graph: Graph): boolean | undefined {
-  const { producer } = links(graph);
-  let node = producer.get(graph.outputs[0]?.name ?? "");
-  while (node && passing.has(opKey(node))) node = producer.get(node.inputs[0]!);
-  if (!node) return undefined;
-  if (["Softmax", "Sigmoid", "com.microsoft:QLinearSoftmax", "com.microsoft:QLinearSigmoid"].includes(opKey(node))) {
-    return true;
-  }
-  return ["Gemm", "MatMul", "Add", "LogSoftmax"].includes(opKey(node)) ? false : undefined;
 }
 
 function addDivergence(sums: Map<string, Sums>, outputs: Tensors, reference: Tensors): void {

@@ -1,6 +1,7 @@
 import { hideTokens } from "../data/mask-tokens.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Row } from "../metrics/index.ts";
+import { givesProbabilities } from "../metrics/probabilities.ts";
 import { random } from "../random.ts";
 import type { TrainContext } from "./train.ts";
 
@@ -11,6 +12,7 @@ const validationBatch = 128;
 export async function scoreOf(model: Graph, context: TrainContext): Promise<number> {
   const { runtime, data, metric, validationSplit, tokens, signal } = context;
   const session = await runtime.open(model);
+  const probabilities = givesProbabilities(model);
   const rows: Row[] = [];
   const split = validationSplit === undefined ? {} : { split: validationSplit };
   try {
@@ -21,6 +23,7 @@ export async function scoreOf(model: Graph, context: TrainContext): Promise<numb
       const judged = {
         outputs,
         size: batch.size,
+        ...(probabilities !== undefined && { probabilities }),
         ...(batch.labels && { labels: batch.labels }),
         ...(batch.truth && { truth: batch.truth }),
       };
