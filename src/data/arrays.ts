@@ -3,7 +3,7 @@ import { readNpy, readNpz } from "../formats/npy.ts";
 import type { Value } from "../graph/graph.ts";
 import { dtypes, packedBytes } from "../tensor/dtype.ts";
 import { floatToHalf } from "../tensor/half.ts";
-import { int64, type Tensor, tensor, toFloat32, toNumbers, typed } from "../tensor/tensor.ts";
+import { int64, sizeOf, type Tensor, tensor, toFloat32, toNumbers, typed } from "../tensor/tensor.ts";
 import type { Batch } from "./dataset.ts";
 import { datasetOf, type Samples, sortSplits, splitOfName } from "./samples.ts";
 import { type DataSource, type DatasetKind, filesNamed, sampleInput } from "./source.ts";
@@ -113,10 +113,7 @@ function converted(array: Tensor, dtype: Tensor["dtype"], who: string): Tensor {
 /** Rows of a tensor along its first axis. */
 export function rowsOf(array: Tensor, indices: readonly number[]): Tensor {
   const [, ...inner] = array.shape;
-  const row = packedBytes(
-    array.dtype,
-    inner.reduce((a, b) => a * b, 1),
-  );
+  const row = packedBytes(array.dtype, sizeOf(inner));
   const out = new Uint8Array(indices.length * row);
   for (const [i, at] of indices.entries()) out.set(array.bytes(at * row, row), i * row);
   return tensor(array.dtype, [indices.length, ...inner], out);

@@ -1,5 +1,5 @@
 import { fail } from "../errors.ts";
-import { int64 } from "../tensor/tensor.ts";
+import { int64, sizeOf } from "../tensor/tensor.ts";
 import type { DataFile, Picture } from "./files.ts";
 import { imagesToTensor } from "./image.ts";
 import type { ImagePlan } from "./preprocess.ts";
@@ -51,7 +51,7 @@ async function openIdx(file: DataFile): Promise<IdxFile> {
   const header = await file.read(0, dataStart);
   const view = new DataView(header.buffer, header.byteOffset);
   const shape = Array.from({ length: rank }, (_, i) => view.getUint32(4 + 4 * i));
-  const needed = dataStart + shape.reduce((a, b) => a * b, 1);
+  const needed = dataStart + sizeOf(shape, file.path);
   const size = await file.size();
   if (size < needed) {
     fail(file.path, `is cut short: ${shape.join("x")} takes ${needed} bytes, it has ${size}`, "Download it again");

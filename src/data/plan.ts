@@ -1,7 +1,7 @@
 import { fail } from "../errors.ts";
 import { type Random, random } from "../random.ts";
 import { dtypes } from "../tensor/dtype.ts";
-import { float32, type Tensor, toNumbers } from "../tensor/tensor.ts";
+import { float32, sizeOf, type Tensor, toNumbers } from "../tensor/tensor.ts";
 import { type AugmentOptions, augment } from "./augment.ts";
 import type { Batch, Dataset } from "./dataset.ts";
 import { hideTokens, type TokenMasking } from "./mask-tokens.ts";
@@ -59,7 +59,7 @@ function changed(read: Batch, { images, tokens, masks }: BatchPlan, r: Random): 
   const batch = images ? augmented(read, images, r) : tokens ? hideTokens(read, tokens, r) : read;
   const inputs: Record<string, Tensor> = { ...batch.inputs };
   for (const { name, shape, keep } of masks) {
-    const mask = new Float32Array(shape.reduce((a, b) => a * b, 1));
+    const mask = new Float32Array(sizeOf(shape));
     for (let i = 0; i < mask.length; i++) mask[i] = r.next() < keep ? 1 / keep : 0;
     inputs[name] = float32(shape, mask);
   }

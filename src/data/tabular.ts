@@ -1,5 +1,5 @@
 import { fail } from "../errors.ts";
-import { float32, int64, type Tensor } from "../tensor/tensor.ts";
+import { float32, int64, sizeOf, type Tensor } from "../tensor/tensor.ts";
 import { isNumber, parseTable, type Table } from "./csv.ts";
 import type { Dataset } from "./dataset.ts";
 import type { DataFile } from "./files.ts";
@@ -108,7 +108,7 @@ function samplesOf(
   const shape = input.type?.kind === "tensor" ? (input.type.shape ?? []).slice(1) : [];
   const fixed = shape.every((dim) => typeof dim === "number") ? (shape as number[]) : undefined;
   const inner = fixed && fixed.length > 0 ? fixed : [width];
-  if (inner.reduce((a, b) => a * b, 1) !== width) {
+  if (sizeOf(inner) !== width) {
     fail(
       path,
       `has ${width} feature columns, but input '${input.name}' takes ${inner.join("x")}`,

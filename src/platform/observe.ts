@@ -3,7 +3,7 @@ import { edit } from "../graph/edit.ts";
 import { type Dim, type Graph, makeNode, type Subgraph, type Value } from "../graph/graph.ts";
 import { links, reads } from "../graph/walk.ts";
 import { type DType, packedBytes } from "../tensor/dtype.ts";
-import { type Tensor, toNumbers } from "../tensor/tensor.ts";
+import { sizeOf, type Tensor, toNumbers } from "../tensor/tensor.ts";
 import type { Runtime, Tensors } from "./runtime.ts";
 
 /** Type and concrete shape that a value had in a run. */
@@ -222,12 +222,7 @@ function split(
   let held = 0;
   for (const name of names) {
     const type = types.get(name);
-    const bytes = type
-      ? packedBytes(
-          type.dtype,
-          type.shape.reduce((a, b) => a * b, 1),
-        )
-      : 0;
+    const bytes = type ? packedBytes(type.dtype, sizeOf(type.shape)) : 0;
     if (held + bytes > budget && parts.at(-1)!.length > 0) {
       parts.push([]);
       held = 0;

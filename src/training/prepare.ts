@@ -7,7 +7,7 @@ import { links, soleConsumer } from "../graph/walk.ts";
 import { convertOpset } from "../ops/convert.ts";
 import { observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
-import { float32, type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import { float32, sizeOf, type Tensor, toFloat32 } from "../tensor/tensor.ts";
 
 /** A running average that training updates beside the parameters. */
 export interface Running {
@@ -107,7 +107,7 @@ function batchNormalization(
     attributes: Readonly<Record<string, PlainAttribute>> = {},
   ): string => draft.emit(name, inputs, attributes, 1, `${node.outputs[0]}_batch`);
   const x = node.inputs[0]!;
-  const samples = shape.reduce((a, b) => a * b, 1) / shape[1]!;
+  const samples = sizeOf(shape) / shape[1]!;
   const share = draft.constant("share", float32([], [1 / samples]));
   const mean = op("Mul", [op("pare:ChannelSum", [x], { shape: [...shape] }), share]);
   const square = op("Mul", [op("pare:ChannelDot", [x, x], { shape: [...shape] }), share]);

@@ -4,7 +4,7 @@ import { links } from "../graph/walk.ts";
 import { convertOpset } from "../ops/convert.ts";
 import { observeValues } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
-import { float32, type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import { float32, sizeOf, type Tensor, toFloat32 } from "../tensor/tensor.ts";
 
 const epsilon = 1e-5;
 
@@ -141,7 +141,7 @@ class Moments {
   add(x: Tensor): void {
     const values = toFloat32(x);
     const [n = 0, channels = 0, ...inner] = x.shape;
-    const area = inner.reduce((a, b) => a * b, 1);
+    const area = sizeOf(inner);
     const size = n * area;
     if (this.#count === 0) {
       this.#means = new Float64Array(channels);

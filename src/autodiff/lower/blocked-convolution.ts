@@ -1,6 +1,6 @@
 import type { Node } from "../../graph/graph.ts";
+import { sizeOf } from "../../tensor/tensor.ts";
 import { type Window, windowOf } from "../rules/convolution.ts";
-import { count } from "../rules/helpers.ts";
 import { ints, scalar } from "../writer.ts";
 import { type BlockedLowering, type Layout, nchwc } from "./blocked.ts";
 import { flipped, geometry, gradientPads } from "./convolution.ts";
@@ -41,7 +41,7 @@ function filter(w: string, kernel: readonly number[], channels: Channels, layout
     return g.op("Reshape", [turned, ints(g, [o, 1, ...kernel])]);
   }
   const full = group === 1 ? filled(o - output, i - input) : w;
-  const [taps, perI] = [count(kernel), i / group / block];
+  const [taps, perI] = [sizeOf(kernel), i / group / block];
   // in two steps of which each moves one axis: the runtime has no fast way for more at once
   const lanes =
     taps === 1
@@ -138,9 +138,9 @@ export const blockedWeightGradient: BlockedLowering = (node, layout) => {
   if (!layout.isBlocked(x) && !layout.isBlocked(dy)) return false;
   if (isDepthwise(channels)) return depthwiseWeights(node, layout);
   if (window.group !== 1) return false;
-  const made = count(window.kernel) === 1 ? pointwiseWeights(node, layout) : spatialWeights(node, layout);
+  const made = sizeOf(window.kernel) === 1 ? pointwiseWeights(node, layout) : spatialWeights(node, layout);
   const { g, padded } = layout;
-  const [rows, columns] = [count(window.kernel) === 1 ? output[1]! : padded(output[1]!), padded(input[1]!)];
+  const [rows, columns] = [sizeOf(window.kernel) === 1 ? output[1]! : padded(output[1]!), padded(input[1]!)];
   const filled = rows > output[1]! || columns > input[1]!;
   const bounds = [ints(g, [0, 0]), ints(g, [output[1]!, input[1]!]), ints(g, [0, 1])];
   layout.rename(filled ? g.op("Slice", [made, ...bounds]) : made, node.outputs[0]!);
@@ -175,7 +175,7 @@ function spatialWeights(node: Node, layout: Layout): string {
       ? g.op("Reshape", [images, ints(g, [1, n, rows, columns * block])])
       : g.op("Transpose", [images], { perm: [1, 0, 2, 3] });
   // one image a group needs no reordering of dy, but makes more results to be summed
-  const few = 2 * padded(output[1]!) * count(kernel) <= h * w;
+  const few = 2 * padded(output[1]!) * sizeOf(kernel) <= h * w;
   const together = few ? 1 : ([8, 4, 2].find((size) => n % size === 0) ?? 1);
   const groups = n / together;
   const split = g.op("Reshape", [layout.blocked(dy), ints(g, [groups, together, outs, h * w * block])]);
@@ -207,7 +207,7 @@ function pointwiseWeights(node: Node, layout: Layout): string {
   const [x, dy] = node.inputs as [string, string];
   const { window, input, output } = geometry(node);
   const [n, out] = output as [number, number];
-  const [ins, places] = [padded(input[1]!) / block, count(output.slice(2))];
+  const [ins, places] = [padded(input[1]!) / block, sizeOf(output.slice(2))];
   const pads = [...window.begins, ...window.ends];
   const whole = window.strides.every((stride) => stride === 1) && pads.every((pad) => pad === 0);
   // where there are strides or padding, the places that dy meets are copied out by a convolution

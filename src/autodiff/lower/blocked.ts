@@ -1,7 +1,7 @@
 import { edit } from "../../graph/edit.ts";
 import { floatAttribute, type Graph, makeNode, type Node, opKey } from "../../graph/graph.ts";
 import { reads, soleConsumer } from "../../graph/walk.ts";
-import { float32, toNumbers } from "../../tensor/tensor.ts";
+import { float32, sizeOf, toNumbers } from "../../tensor/tensor.ts";
 import type { ValueType } from "../rule.ts";
 import { add, mul, sameShape, sub } from "../rules/helpers.ts";
 import { ints, recorder, scalar, type Writer } from "../writer.ts";
@@ -160,7 +160,7 @@ function layoutOver(
 /** All inputs of one shape, or single numbers. */
 const elementwiseInBlocks: BlockedLowering = (node, layout) => {
   const operands = node.inputs.filter((name) => name !== "");
-  const images = operands.filter((name) => (layout.shape(name) ?? [0]).reduce((a, b) => a * b, 1) !== 1);
+  const images = operands.filter((name) => sizeOf(layout.shape(name) ?? [0]) !== 1);
   const shape = images[0] === undefined ? undefined : layout.shape(images[0]);
   if (shape?.length !== 4 || !layout.fits(shape[1]!) || !images.some(layout.isBlocked)) return false;
   if (!images.every((name) => sameShape(layout.shape(name) ?? [], shape))) return false;

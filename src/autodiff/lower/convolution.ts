@@ -1,6 +1,7 @@
 import { intAttribute, intsAttribute, type Node } from "../../graph/graph.ts";
+import { sizeOf } from "../../tensor/tensor.ts";
 import type { Window } from "../rules/convolution.ts";
-import { count, reshaped, sumOver } from "../rules/helpers.ts";
+import { reshaped, sumOver } from "../rules/helpers.ts";
 import { ints, scalar, type Writer } from "../writer.ts";
 
 /** Geometry of one of pare's convolution gradients, with the shapes of the convolution's input and output. */
@@ -158,7 +159,7 @@ function weightByTaps(g: Writer, x: Shaped, dy: Shaped, window: Window): string 
   const all = taps(kernel);
   const contiguous = all.length > 1 && strides.every((stride) => stride === 1);
   const image = padded(g, x, dy, window, contiguous && kernel.length > 1 ? 1 : 0);
-  const places = count(dy.shape.slice(2));
+  const places = sizeOf(dy.shape.slice(2));
   let pieces: (tap: readonly number[]) => string;
   let rows: string;
   if (contiguous) {
@@ -167,11 +168,11 @@ function weightByTaps(g: Writer, x: Shaped, dy: Shaped, window: Window): string 
     const ends = wide.map((dim, axis) => dim - dy.shape[axis]!);
     const zeros = [...wide.map(() => 0), ...ends];
     const spread = ends.every((e) => e === 0) ? dy.name : g.op("Pad", [dy.name, ints(g, zeros), scalar(g, 0)]);
-    const length = count(wide.slice(2));
+    const length = sizeOf(wide.slice(2));
     rows = g.op("Reshape", [spread, ints(g, [n, out, length])]);
-    const flat = g.op("Reshape", [image.name, ints(g, [n, channels, count(image.shape.slice(2))])]);
+    const flat = g.op("Reshape", [image.name, ints(g, [n, channels, sizeOf(image.shape.slice(2))])]);
     pieces = (tap) => {
-      const start = tap.reduce((sum, k, i) => sum + k * dilations[i]! * count(image.shape.slice(i + 3)), 0);
+      const start = tap.reduce((sum, k, i) => sum + k * dilations[i]! * sizeOf(image.shape.slice(i + 3)), 0);
       return g.op("Slice", [flat, ints(g, [start]), ints(g, [start + length]), ints(g, [2])]);
     };
   } else {

@@ -1,23 +1,8 @@
 import { float, floatAttribute, stringAttribute } from "../../graph/graph.ts";
-import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
+import { sizeOf, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
 import type { Backward, Rule } from "../rule.ts";
 import { scalar } from "../writer.ts";
-import {
-  above,
-  add,
-  below,
-  count,
-  div,
-  dyOf,
-  masked,
-  mul,
-  neg,
-  scaled,
-  shapeIn,
-  shapeOut,
-  sub,
-  sumTo,
-} from "./helpers.ts";
+import { above, add, below, div, dyOf, masked, mul, neg, scaled, shapeIn, shapeOut, sub, sumTo } from "./helpers.ts";
 
 /** A rule for y = f(x) from dx = dy * f'(x), given the node's input, output and dy. */
 export function unary(dx: (g: Backward, x: string, y: string, dy: string) => string): Rule {
@@ -220,7 +205,7 @@ export const dropoutRule: Rule = (g) => {
   if (!active) return [dyOf(g)];
   const ratio = g.constantInput(1);
   const keep = 1 - (ratio ? toFloat32(ratio)[0]! : 0.5);
-  if (!mask || count(shapeOut(g)) === 0) return [dyOf(g)];
+  if (!mask || sizeOf(shapeOut(g)) === 0) return [dyOf(g)];
   return [masked(g, mask, scaled(g, dyOf(g), 1 / keep))];
 };
 

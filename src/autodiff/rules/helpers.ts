@@ -17,11 +17,6 @@ export function dyOf(g: Backward): string {
   return g.dys[0]!;
 }
 
-/** Number of elements. */
-export function count(shape: readonly number[]): number {
-  return shape.reduce((a, b) => a * b, 1);
-}
-
 /** Whether two shapes are equal. */
 export function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((dim, i) => dim === b[i]);
@@ -91,7 +86,7 @@ export function below(g: Writer, x: string, threshold: number): string {
   return steep(g, x, -1, threshold);
 }
 
-/** clamp(s (x - t), 0, 1) with a slope that lifts any difference of floats past 1; a power of two, so it rounds nothing. */
+/** clamp(s (x - t), 0, 1) with a slope that lifts differences from 2^-100 on past 1; a power of two, so it rounds nothing. */
 function steep(g: Writer, x: string, sign: number, threshold: number): string {
   const slope = sign * 2 ** 100;
   return g.op("HardSigmoid", [x], { alpha: float(slope), beta: float(-slope * threshold) });

@@ -1,12 +1,11 @@
 import { float, floatAttribute, intAttribute, intsAttribute } from "../../graph/graph.ts";
-import { float32 } from "../../tensor/tensor.ts";
+import { float32, sizeOf } from "../../tensor/tensor.ts";
 import type { Backward, Rule } from "../rule.ts";
 import { ints, scalar } from "../writer.ts";
 import {
   add,
   channelAffine,
   channelSum,
-  count,
   div,
   dyOf,
   mul,
@@ -68,7 +67,7 @@ function inverseDeviation(g: Backward, variance: string): string {
 function trainingModeRule(g: Backward): readonly (string | undefined)[] {
   const shape = shapeIn(g, 0);
   const x = g.node.inputs[0]!;
-  const samples = count(shape) / shape[1]!;
+  const samples = sizeOf(shape) / shape[1]!;
   const mean = scaled(g, channelSum(g, x, shape), 1 / samples);
   const square = scaled(g, channelSum(g, x, shape, x), 1 / samples);
   return overBatch(g, mean, g.op("Max", [sub(g, square, mul(g, mean, mean)), scalar(g, 0)]));
@@ -83,7 +82,7 @@ export const batchStatisticsRule: Rule = (g) => overBatch(g, g.node.inputs[3]!, 
  */
 function overBatch(g: Backward, mean: string, variance: string): readonly (string | undefined)[] {
   const shape = shapeIn(g, 0);
-  const samples = count(shape) / shape[1]!;
+  const samples = sizeOf(shape) / shape[1]!;
   const [x, gamma] = g.node.inputs as [string, string];
   const dy = dyOf(g);
   const inverse = inverseDeviation(g, variance);
@@ -100,7 +99,7 @@ function overBatch(g: Backward, mean: string, variance: string): readonly (strin
 
 /** x̂ and 1 / deviation by the runtime's own kernel, over the axes from `axis` on. */
 function layerNormalized(g: Backward, x: string, shape: readonly number[], axis: number, epsilon: number) {
-  const ones = g.constant(float32(shape.slice(axis), new Float32Array(count(shape.slice(axis))).fill(1)));
+  const ones = g.constant(float32(shape.slice(axis), new Float32Array(sizeOf(shape.slice(axis))).fill(1)));
   const attributes = { axis, epsilon: float(epsilon) };
   const [xhat, , inverse] = g.ops("LayerNormalization", [x, ones], attributes, 3);
   return { xhat: xhat!, inverse: inverse! };
@@ -147,13 +146,13 @@ export const groupNormalizationRule: Rule = (g) => grouped(g, intAttribute(g.nod
 function grouped(g: Backward, groups: number): readonly (string | undefined)[] {
   const shape = shapeIn(g, 0);
   const [n, channels] = [shape[0]!, shape[1]!];
-  const flat = [n, groups, count(shape) / (n * groups)];
+  const flat = [n, groups, sizeOf(shape) / (n * groups)];
   const epsilon = floatAttribute(g.node, "epsilon", 1e-5);
   const { xhat, inverse } = layerNormalized(g, reshaped(g, g.node.inputs[0]!, shape, flat), flat, 2, epsilon);
   const dy = dyOf(g);
   const perScale = shapeIn(g, 1)[0]!;
   // axis 1 holds what has a scale each
-  const byScale = [n, perScale, count(shape) / (n * perScale)];
+  const byScale = [n, perScale, sizeOf(shape) / (n * perScale)];
   const view = (x: string, from: readonly number[]): string => reshaped(g, x, from, byScale);
   const scale = g.op("Reshape", [g.node.inputs[1]!, ints(g, [perScale, 1])]);
   const dxhat = reshaped(g, mul(g, view(dy, shape), scale), byScale, flat);

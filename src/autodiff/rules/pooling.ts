@@ -1,9 +1,9 @@
 import { intAttribute, intsAttribute, stringAttribute } from "../../graph/graph.ts";
-import { float32 } from "../../tensor/tensor.ts";
+import { float32, sizeOf } from "../../tensor/tensor.ts";
 import type { Backward, Rule } from "../rule.ts";
 import { ints, scalar } from "../writer.ts";
 import { gradientAttributes, type Window, windowOf } from "./convolution.ts";
-import { count, div, dyOf, expanded, mul, reshaped, scaled, shapeIn, shapeOut, sumOver } from "./helpers.ts";
+import { div, dyOf, expanded, mul, reshaped, scaled, shapeIn, shapeOut, sumOver } from "./helpers.ts";
 import { zeros } from "./shaping.ts";
 
 function spatialAxes(shape: readonly number[]): number[] {
@@ -18,7 +18,7 @@ export const maxPoolRule: Rule = (g) => {
     ? [undefined, g.node.outputs[1]]
     : g.ops("MaxPool", [g.node.inputs[0]!], attributes, 2);
   const flat = (x: string): string => g.op("Reshape", [x, ints(g, [-1])]);
-  const sum = g.op("ScatterElements", [zeros(g, [count(shape)]), flat(winners!), flat(dyOf(g))], {
+  const sum = g.op("ScatterElements", [zeros(g, [sizeOf(shape)]), flat(winners!), flat(dyOf(g))], {
     axis: 0,
     reduction: "add",
   });
@@ -36,7 +36,7 @@ export const averagePoolRule: Rule = (g) => {
     return Math.max(window.ends[i]!, reach - shape[i + 2]! - window.begins[i]!);
   });
   const channels = shape[1]!;
-  const ones = g.constant(float32([channels, 1, ...kernel], new Float32Array(channels * count(kernel)).fill(1)));
+  const ones = g.constant(float32([channels, 1, ...kernel], new Float32Array(channels * sizeOf(kernel)).fill(1)));
   const counted = divisors(g, shape.slice(2), shapeOut(g).slice(2), window);
   const share = g.op("Div", [dyOf(g), g.constant(float32([1, 1, ...shapeOut(g).slice(2)], counted))]);
   const attributes = gradientAttributes({ ...window, ends, group: channels }, shape, shapeOut(g));
@@ -58,7 +58,7 @@ function divisors(g: Backward, from: readonly number[], to: readonly number[], w
       return inside;
     }),
   );
-  const out = new Float32Array(count(to));
+  const out = new Float32Array(sizeOf(to));
   for (let i = 0; i < out.length; i++) {
     let rest = i;
     let product = 1;
@@ -73,7 +73,7 @@ function divisors(g: Backward, from: readonly number[], to: readonly number[], w
 
 export const globalAveragePoolRule: Rule = (g) => {
   const shape = shapeIn(g, 0);
-  return [expanded(g, scaled(g, dyOf(g), 1 / count(shape.slice(2))), shapeOut(g), shape)];
+  return [expanded(g, scaled(g, dyOf(g), 1 / sizeOf(shape.slice(2))), shapeOut(g), shape)];
 };
 
 /** Ties share the gradient evenly. */

@@ -1,10 +1,9 @@
 import { fail } from "../../errors.ts";
 import { intAttribute, nodeLabel } from "../../graph/graph.ts";
-import { toNumbers } from "../../tensor/tensor.ts";
+import { sizeOf, toNumbers } from "../../tensor/tensor.ts";
 import type { Backward, Rule } from "../rule.ts";
 import { ints, scalar } from "../writer.ts";
 import {
-  count,
   div,
   dyOf,
   expanded,
@@ -36,7 +35,7 @@ function reduction(dx: (g: Backward, r: Reduction) => string): Rule {
     const kept = full.map((dim, axis) => (axes.includes(axis) ? 1 : dim));
     const dy = reshaped(g, dyOf(g), shapeOut(g), kept);
     const y = reshaped(g, g.node.outputs[0]!, shapeOut(g), kept);
-    return [dx(g, { x: g.node.inputs[0]!, y, dy, full, kept, elements: count(full) / Math.max(1, count(kept)) })];
+    return [dx(g, { x: g.node.inputs[0]!, y, dy, full, kept, elements: sizeOf(full) / Math.max(1, sizeOf(kept)) })];
   };
 }
 

@@ -1,8 +1,8 @@
 import { intAttribute, intsAttribute, stringAttribute } from "../../graph/graph.ts";
-import { float32, toNumbers } from "../../tensor/tensor.ts";
+import { float32, sizeOf, toNumbers } from "../../tensor/tensor.ts";
 import type { Backward, Rule } from "../rule.ts";
 import { ints, scalar } from "../writer.ts";
-import { count, dyOf, positiveAxis, reshaped, shapeIn, shapeOut, sumOver, sumTo } from "./helpers.ts";
+import { dyOf, positiveAxis, reshaped, shapeIn, shapeOut, sumOver, sumTo } from "./helpers.ts";
 
 /** Reshape, Flatten, Squeeze, Unsqueeze: the elements stay, so dy takes the input's shape. */
 export const reshapeRule: Rule = (g) => [reshaped(g, dyOf(g), shapeOut(g), shapeIn(g, 0))];
@@ -97,11 +97,11 @@ function constantInts(g: Backward, i: number): number[] | undefined {
 /** Where each element came from is found by slicing the element numbers the same way. */
 function scatterSlice(g: Backward): string {
   const shape = shapeIn(g, 0);
-  const numbers = reshaped(g, range(g, count(shape)), [count(shape)], shape);
+  const numbers = reshaped(g, range(g, sizeOf(shape)), [sizeOf(shape)], shape);
   const origin = g.op("Slice", [numbers, ...g.node.inputs.slice(1)]);
-  const flat = (x: string): string => reshaped(g, x, shapeOut(g), [count(shapeOut(g))]);
-  const sum = g.op("ScatterElements", [zeros(g, [count(shape)]), flat(origin), flat(dyOf(g))], { axis: 0 });
-  return reshaped(g, sum, [count(shape)], shape);
+  const flat = (x: string): string => reshaped(g, x, shapeOut(g), [sizeOf(shapeOut(g))]);
+  const sum = g.op("ScatterElements", [zeros(g, [sizeOf(shape)]), flat(origin), flat(dyOf(g))], { axis: 0 });
+  return reshaped(g, sum, [sizeOf(shape)], shape);
 }
 
 /** 0, 1, ..., n - 1 as int64. */
@@ -129,7 +129,7 @@ export const padRule: Rule = (g) => {
 
 function scatterPad(g: Backward): string {
   const shape = shapeIn(g, 0);
-  const size = count(shape);
+  const size = sizeOf(shape);
   const numbers = reshaped(g, range(g, size), [size], shape);
   const mode = stringAttribute(g.node, "mode", "constant");
   // elements that are pure padding point at one spare place behind the last
@@ -137,7 +137,7 @@ function scatterPad(g: Backward): string {
   const inputs = [numbers, g.node.inputs[1]!, mode === "constant" ? spare : "", g.node.inputs[3] ?? ""];
   while (inputs.at(-1) === "") inputs.pop();
   const origin = g.op("Pad", inputs, { mode });
-  const flat = (x: string): string => reshaped(g, x, shapeOut(g), [count(shapeOut(g))]);
+  const flat = (x: string): string => reshaped(g, x, shapeOut(g), [sizeOf(shapeOut(g))]);
   const attributes = { axis: 0, reduction: "add" };
   const sum = g.op("ScatterElements", [zeros(g, [size + 1]), flat(origin), flat(dyOf(g))], attributes);
   const kept = g.op("Slice", [sum, ints(g, [0]), ints(g, [size]), ints(g, [0])]);
@@ -149,8 +149,8 @@ export const gatherRule: Rule = (g) => {
   const shape = shapeIn(g, 0);
   const axis = positiveAxis(intAttribute(g.node, "axis", 0), shape.length);
   const indices = g.type(g.node.inputs[1]!).shape;
-  const [outer, inner] = [count(shape.slice(0, axis)), count(shape.slice(axis + 1))];
-  const picked = count(indices);
+  const [outer, inner] = [sizeOf(shape.slice(0, axis)), sizeOf(shape.slice(axis + 1))];
+  const picked = sizeOf(indices);
   const known = constantInts(g, 1);
   if (known?.length === 1) {
     const at = known[0]! < 0 ? known[0]! + shape[axis]! : known[0]!;

@@ -2,7 +2,7 @@ import type { Writer } from "../../autodiff/writer.ts";
 import { type Draft, edit } from "../../graph/edit.ts";
 import { float, type Graph, makeGraph, type PlainAttribute, type Value } from "../../graph/graph.ts";
 import type { Random } from "../../random.ts";
-import { float32, type Tensor } from "../../tensor/tensor.ts";
+import { float32, sizeOf, type Tensor } from "../../tensor/tensor.ts";
 
 /** Layers to build networks of, with fresh weights. Values are names; each layer returns the name of its output. */
 export interface Network {
@@ -66,19 +66,18 @@ function layers(draft: Draft, random: Random): Network {
     const output = draft.fresh(name ?? kind.toLowerCase());
     return draft.emit(kind, inputs, attributes, [output]);
   };
-  const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
   const normal: Network["normal"] = (name, shape, deviation) => {
     const stream = random.fork(name);
     return draft.constant(
       name,
       float32(
         shape,
-        Float32Array.from({ length: size(shape) }, () => stream.normal() * deviation),
+        Float32Array.from({ length: sizeOf(shape) }, () => stream.normal() * deviation),
       ),
     );
   };
   const filled: Network["filled"] = (name, shape, value) =>
-    draft.constant(name, float32(shape, new Float32Array(size(shape)).fill(value)));
+    draft.constant(name, float32(shape, new Float32Array(sizeOf(shape)).fill(value)));
   return {
     draft,
     op,
