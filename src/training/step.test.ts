@@ -146,10 +146,16 @@ test("accumulating two half batches equals one whole batch", async () => {
   const common = { objective, optimizer: plain, extraInputs: labels, batchStatistics: false };
   const model = network();
   const once = await run(await trainingStep(model, onnx, whole, common), [whole], 0.1);
-  const step = await trainingStep(model, onnx, half(0), { ...common, accumulate: 2 });
+  const step = await trainingStep(model, onnx, half(0), { ...common, accumulate: 2, average: 0.75 });
   const twice = await run(step, [half(0), half(3)], 0.1);
-  for (const name of ["w1", "w2", "b2"])
+  const thrice = await run(step, [half(0), half(3), half(0)], 0.1);
+  for (const name of ["w1", "w2", "b2"]) {
     expect(difference(twice.state[name]!, toFloat32(once.state[name]!))).toBeLessThan(1e-6);
+    // between updates neither weights nor their averages move
+    for (const held of [name, step.weights.get(name)!]) {
+      expect(difference(thrice.state[held]!, toFloat32(twice.state[held]!)), held).toBe(0);
+    }
+  }
 });
 
 test("gradients are clipped to a common norm, and weights averaged", async () => {

@@ -35,7 +35,7 @@ export interface StepOptions {
   readonly batchStatistics?: boolean;
   /** Largest norm of all gradients together; unlimited by default. */
   readonly clipNorm?: number;
-  /** Share of the old value that an average of the weights keeps at each step; no average by default. */
+  /** Share of the old value that an average of the weights keeps at each update; no average by default. */
   readonly average?: number;
   /** Batches whose gradients are summed for one update; 1 by default. */
   readonly accumulate?: number;

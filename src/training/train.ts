@@ -38,9 +38,14 @@ export const loopOptions = z.object({
     .min(0)
     .max(1)
     .optional()
-    .describe("share of the old that an average of the weights keeps a step; the average is what is saved"),
+    .describe("share of the old that an average of the weights keeps at an update; the average is what is saved"),
   patience: z.number().int().positive().optional().describe("epochs without a better score after which to stop"),
-  samples: z.number().int().positive().optional().describe("use only so many training samples"),
+  samples: z
+    .number()
+    .int()
+    .positive()
+    .optional()
+    .describe("training samples an epoch, drawn anew for each; all if absent"),
 });
 
 /** All options of training, spread from the parts that understand them. */

@@ -171,7 +171,8 @@ function writeMove(
   for (const [i, slot] of slots.entries()) advance(slot, applied(slot, result.slots[i]!));
   if (options.average === undefined) return;
   const average = hold(`${name}/average`, start);
-  advance(average, shaped(mixed(a, inRow(a, average, shape), after, options.average)));
+  const kept = inRow(a, average, shape);
+  advance(average, shaped(applied(kept, mixed(a, kept, after, options.average))));
   weights.set(name, average);
 }
 
