@@ -34,7 +34,6 @@ export interface Update {
 
 /** An update rule as nodes. */
 export interface Optimizer {
-  readonly summary: string;
   /** State kept for every parameter, in its shape, zero at first. */
   readonly slots: readonly string[];
   /** Scalars fed at every step, by name; step counted from 0. */
@@ -47,10 +46,11 @@ export interface Optimizer {
  * m ← β1 m + (1 - β1) g, v ← β2 v + (1 - β2) g², p ← p - r c₁ m / (√(c₂ v) + ε) with the corrections c = 1 / (1 - βᵗ)
  * (Kingma and Ba 2015). The state holds m / (1 - β1) and v / (1 - β2), and all factors are kept to scalars: with
  * k = √(c₂ (1 - β2)) the step is r c₁ (1 - β1) / k · m / (√v + ε / k).
+ *
+ * @param decoupled weight decay beside the gradient, not in it (Loshchilov and Hutter 2019)
  */
 function adam(decoupled: boolean): Optimizer {
   return {
-    summary: decoupled ? "Adam with decoupled weight decay (Loshchilov and Hutter 2019)" : "Adam (Kingma and Ba 2015)",
     slots: ["mean", "square"],
     hyper: (step, rate, { beta1, beta2, epsilon }) => {
       const k = Math.sqrt((1 - beta2) / (1 - beta2 ** (step + 1)));
@@ -73,7 +73,6 @@ function adam(decoupled: boolean): Optimizer {
 export const optimizers: Readonly<Record<OptimizerOptions["optimizer"], Optimizer>> = {
   /** v ← μ v + g, p ← p - r v, or p - r (g + μ v) in Nesterov's form (Sutskever et al. 2013). */
   sgd: {
-    summary: "stochastic gradient descent with momentum",
     slots: ["velocity"],
     hyper: (_, rate) => ({ rate }),
     update(a, { parameter, gradient, slots, hyper, decay }, { momentum, nesterov }) {
