@@ -22,9 +22,7 @@ const opset = 18;
 /**
  * Sums of squares (the norms' squares), or of products of pairs (the Gram matrix, X Xᵀ), of the inputs of layers, computed
  * by nodes added to the graph: convolutions by their taps. Layers whose inputs can't be seen that way are absent: hidden
- * states of recurrent layers, transposed convolutions, batches of matrices, lookups.
- *
- * @param layers those that read an input that nothing computes from data are left out too
+ * states of recurrent layers, transposed convolutions, batches of matrices, lookups, and inputs that are not finite.
  */
 export async function inputMoments(
   graph: Graph,
@@ -59,6 +57,7 @@ export async function inputMoments(
     for (let i = 0; i < data.length; i++) moments.sums[i]! += data[i]!;
   };
   await observeValues(probe, context.runtime, [...names.keys()], stream, visit, { signal: context.signal });
+  for (const [layer, { sums }] of found) if (!sums.every(Number.isFinite)) found.delete(layer);
   return found;
 }
 
@@ -184,7 +183,8 @@ export function batchesOf(graph: Graph, data: Dataset, samples: number, usual: n
   return {
     async *[Symbol.asyncIterator]() {
       const limit = Math.max(batch, samples - (samples % batch));
-      for await (const part of data.batches({ batch, limit })) if (part.size === batch) yield part;
+      for await (const part of data.batches({ batch, limit }))
+        if (typeof fixed !== "number" || part.size === batch) yield part;
     },
   };
 }

@@ -191,10 +191,13 @@ export function elementOrder({ dims, permutation }: Layer): Uint32Array | undefi
  */
 export function matrixValues({ target }: Layer, order: Uint32Array | undefined): Float32Array {
   const values = toFloat32(target.weight);
-  const matrix = order ? Float32Array.from(order, (from) => values[from]!) : values.slice();
-  if (!matrix.every(Number.isFinite)) {
-    fail(`weight '${target.name}'`, "holds NaN or infinite values", "Repair the weight: it can't be ranked");
+  const matrix = new Float32Array(values.length);
+  let finite = true;
+  for (let i = 0; i < matrix.length; i++) {
+    matrix[i] = values[order ? order[i]! : i]!;
+    finite &&= Number.isFinite(matrix[i]);
   }
+  if (!finite) fail(`weight '${target.name}'`, "holds NaN or infinite values", "Repair the weight: it can't be ranked");
   return matrix;
 }
 

@@ -50,9 +50,7 @@ export function lowestMask(
 ): Uint8Array {
   const mask = new Uint8Array(scores.length);
   if (pattern.kind === "n:m") {
-    for (let at = 0; at < mask.length; at += pattern.of) {
-      markLowest(scores.subarray(at, at + pattern.of), pattern.of - pattern.keep, mask.subarray(at, at + pattern.of));
-    }
+    for (let at = 0; at < mask.length; at += pattern.of) markGroup(scores, mask, at, pattern);
     return mask;
   }
   const units = blockScores(scores, size, pattern);
@@ -73,6 +71,20 @@ export function lowestMask(
     for (let b = 0; b < across; b++, at += pattern.columns) mask.fill(marked[base + b]!, at, at + pattern.columns);
   }
   return mask;
+}
+
+/** Marks the lowest of the group that begins at `at`. */
+export function markGroup(
+  scores: Float32Array,
+  mask: Uint8Array,
+  at: number,
+  { keep, of }: { readonly keep: number; readonly of: number },
+): void {
+  for (let gone = 0; gone < of - keep; gone++) {
+    let lowest = -1;
+    for (let i = at; i < at + of; i++) if (!mask[i] && (lowest < 0 || scores[i]! < scores[lowest]!)) lowest = i;
+    mask[lowest] = 1;
+  }
 }
 
 function markLowest(scores: Float32Array, count: number, mask: Uint8Array): void {

@@ -1,5 +1,5 @@
 import type { MatrixSize, Pattern } from "./patterns.ts";
-import { lowestMask } from "./patterns.ts";
+import { lowestMask, markGroup } from "./patterns.ts";
 
 /** How one matrix is pruned by {@link pruneWithUpdate}. */
 export interface UpdateOptions {
@@ -56,20 +56,17 @@ function pruneRow(
 ): void {
   const columns = row.length;
   const errors = new Float64Array(to - from);
-  let mask = removed;
+  const mask = removed ?? new Uint8Array(to - from);
+  const scores = new Float32Array(removed ? 0 : to - from);
   for (let j = from; j < to; j++) {
     if (pattern.kind === "n:m" && (j - from) % pattern.of === 0) {
-      mask ??= new Uint8Array(to - from);
-      const scores = Float32Array.from({ length: pattern.of }, (_, k) =>
-        Math.abs(row[j + k]! / upper[(j + k) * columns + j + k]!),
-      );
-      mask.set(lowestMask(scores, { rows: 1, columns: pattern.of }, pattern, 0), j - from);
+      for (let k = j; k < j + pattern.of; k++) scores[k - from] = Math.abs(row[k]! / upper[k * columns + k]!);
+      markGroup(scores, mask, j - from, pattern);
     }
-    if (!mask![j - from]) continue;
+    if (!mask[j - from]) continue;
     const error = row[j]! / upper[j * columns + j]!;
     errors[j - from] = error;
     row[j] = 0;
-    // only what is kept to the right of j inside the block: what has gone stays zero
     if (error !== 0) for (let k = j + 1, u = j * columns + k; k < to; k++, u++) row[k]! -= error * upper[u]!;
   }
   for (let j = from; j < to; j++) {
