@@ -19,6 +19,14 @@ export const techniqueRows: Readonly<Record<string, TechniqueRow>> = {
     summary: "Set the least important weights to zero: smaller once compressed, no faster on this runtime.",
     load: async () => (await import("../techniques/prune-weights/index.ts")).pruneWeights as Technique,
   },
+  "prune-channels": {
+    summary: "Remove whole channels, neurons and heads, least important first: smaller and faster everywhere.",
+    load: async () => (await import("../techniques/prune-channels/index.ts")).pruneChannels as Technique,
+  },
+  "prune-layers": {
+    summary: "Remove whole residual blocks, those first that change what passes through them least.",
+    load: async () => (await import("../techniques/prune-layers/index.ts")).pruneLayers as Technique,
+  },
   "quantize-dynamic": {
     summary: "Compute matrix products in 8-bit integers, activations rounded at run time; needs no data.",
     load: async () => (await import("../techniques/quantize-dynamic/index.ts")).quantizeDynamic as Technique,

@@ -1,4 +1,6 @@
 import { convertFloat } from "./convert-float/index.ts";
+import { pruneChannels } from "./prune-channels/index.ts";
+import { pruneLayers } from "./prune-layers/index.ts";
 import { pruneWeights } from "./prune-weights/index.ts";
 import { quantizeDynamic } from "./quantize-dynamic/index.ts";
 import { quantizeStatic } from "./quantize-static/index.ts";
@@ -10,6 +12,8 @@ import type { Technique } from "./technique.ts";
 export const techniques: Readonly<Record<string, Technique>> = {
   simplify: simplify as Technique,
   "prune-weights": pruneWeights as Technique,
+  "prune-channels": pruneChannels as Technique,
+  "prune-layers": pruneLayers as Technique,
   "quantize-dynamic": quantizeDynamic as Technique,
   "quantize-static": quantizeStatic as Technique,
   "quantize-weights": quantizeWeights as Technique,
@@ -17,6 +21,8 @@ export const techniques: Readonly<Record<string, Technique>> = {
 };
 
 export { convertFloat } from "./convert-float/index.ts";
+export { pruneChannels } from "./prune-channels/index.ts";
+export { pruneLayers } from "./prune-layers/index.ts";
 export { pruneWeights } from "./prune-weights/index.ts";
 export { quantizeDynamic } from "./quantize-dynamic/index.ts";
 export { quantizeStatic } from "./quantize-static/index.ts";

@@ -1,0 +1,164 @@
+import { describe, expect, test } from "vitest";
+import { type Graph, makeGraph, makeNode, type Node } from "../graph/graph.ts";
+import { runtime } from "../platform/node.ts";
+import { observeTypes } from "../platform/observe.ts";
+import type { Tensors } from "../platform/runtime.ts";
+import { random } from "../random.ts";
+import { float32, type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import { couplings } from "./couplings.ts";
+import { cutUnits } from "./cut.ts";
+import { reestimateBatchNorm } from "./repair-batch-norm.ts";
+import { foldMeans } from "./repair-bias.ts";
+
+const ort = await runtime({ threads: 1 });
+const { signal } = new AbortController();
+
+function normal(shape: readonly number[], seed: number): Tensor {
+  const source = random(seed);
+  const size = shape.reduce((a, b) => a * b, 1);
+  return float32(
+    shape,
+    Float32Array.from({ length: size }, () => source.normal()),
+  );
+}
+
+function stream(feeds: readonly Tensors[]) {
+  return {
+    async *[Symbol.asyncIterator]() {
+      yield* feeds;
+    },
+  };
+}
+
+async function outputOf(graph: Graph, feeds: Tensors): Promise<Float32Array> {
+  const session = await ort.open(graph);
+  try {
+    return toFloat32(Object.values(await session.run(feeds))[0]!).slice();
+  } finally {
+    await session.release();
+  }
+}
+
+/** Six channels of which the second and the fifth are always 1.5 and -2, read by `reader`. */
+function withConstantChannels(shape: readonly number[], reader: (weights: Map<string, Tensor>) => Node): Graph {
+  const spatial = shape.length === 4;
+  const first = normal(spatial ? [6, 3, 1, 1] : [6, 3], 1);
+  const values = toFloat32(first).slice();
+  for (const channel of [1, 4]) values.fill(0, channel * 3, channel * 3 + 3);
+  const weights = new Map<string, Tensor>([
+    ["w", float32(first.shape, values)],
+    ["b", float32([6], [0.1, 1.5, 0.2, 0.3, -2, 0.4])],
+  ]);
+  const make = spatial
+    ? makeNode("Conv", ["x", "w", "b"], ["h"])
+    : makeNode("Gemm", ["x", "w", "b"], ["h"], { transB: 1 });
+  const border = (name: string, dims?: readonly number[]) => ({
+    name,
+    type: { kind: "tensor", dtype: "float32", ...(dims && { shape: dims }) } as const,
+  });
+  const nodes = [make, reader(weights)];
+  return makeGraph({ nodes, weights, inputs: [border("x", shape)], outputs: [border("y")] });
+}
+
+const image = [2, 3, 4, 4];
+const readers: Readonly<Record<string, [readonly number[], (weights: Map<string, Tensor>) => Node]>> = {
+  "a convolution without bias": [
+    image,
+    (weights) => {
+      weights.set("v", normal([5, 6, 3, 3], 2));
+      return makeNode("Conv", ["h", "v"], ["y"]);
+    },
+  ],
+  "a transposed convolution": [
+    image,
+    (weights) => {
+      weights.set("v", normal([6, 5, 1, 1], 2)).set("c", normal([5], 3));
+      return makeNode("ConvTranspose", ["h", "v", "c"], ["y"]);
+    },
+  ],
+  "a convolution of two groups": [
+    image,
+    (weights) => {
+      weights.set("v", normal([4, 3, 1, 1], 2)).set("c", normal([4], 3));
+      return makeNode("Conv", ["h", "v", "c"], ["y"], { group: 2 });
+    },
+  ],
+  "a product with bias": [
+    [2, 3],
+    (weights) => {
+      weights.set("v", normal([6, 5], 2)).set("c", normal([5], 3));
+      return makeNode("Gemm", ["h", "v", "c"], ["y"]);
+    },
+  ],
+  "a product without": [
+    [2, 3],
+    (weights) => {
+      weights.set("v", normal([6, 5], 2));
+      return makeNode("MatMul", ["h", "v"], ["y"]);
+    },
+  ],
+};
+
+describe("folding means into biases", () => {
+  test.each(Object.entries(readers))("is exact for constant channels read by %s", async (_, [shape, reader]) => {
+    const graph = withConstantChannels(shape, reader);
+    const feeds = [normal(shape, 7), normal(shape, 8)].map((x) => ({ x }));
+    const found = couplings(graph, await observeTypes(graph, ort, feeds[0]!));
+    const group = found.groups.find(({ frozen, members }) => frozen === undefined && members[0]!.name === "w")!;
+    // grouped convolutions are cut at the same place of every group
+    const stays = group.units === 6 ? [0, 2, 3, 5] : [0, 2];
+    const cuts = new Map([[group, stays]]);
+    const cut = cutUnits(found, cuts);
+    const wanted = await outputOf(graph, feeds[0]!);
+    const repaired = await foldMeans(found, cuts, cut, stream(feeds), ort, signal);
+    expect(repaired.layers).toBe(1);
+    const off = (y: Float32Array): number => Math.max(...y.map((v, i) => Math.abs(v - wanted[i]!)));
+    expect(off(await outputOf(repaired.graph, feeds[0]!))).toBeLessThan(1e-5);
+    expect(off(await outputOf(cut, feeds[0]!))).toBeGreaterThan(0.1);
+  });
+});
+
+test("batch normalizations get the statistics of all the data, each after those before it", async () => {
+  const ones = (n: number, value = 1): Tensor => float32([n], new Float32Array(n).fill(value));
+  const weights = new Map<string, Tensor>([
+    ["w1", normal([4, 3, 1, 1], 1)],
+    ["w2", normal([5, 4, 1, 1], 2)],
+  ]);
+  const norm = (i: number, channels: number): Node => {
+    const names = ["scale", "bias", "mean", "variance"].map((name) => `${name}${i}`);
+    weights.set(names[0]!, ones(channels)).set(names[1]!, ones(channels, 0));
+    weights.set(names[2]!, ones(channels, 9)).set(names[3]!, ones(channels, 4));
+    return makeNode("BatchNormalization", [`h${i}`, ...names], [i === 2 ? "y" : `n${i}`]);
+  };
+  const nodes = [makeNode("Conv", ["x", "w1"], ["h1"]), norm(1, 4), makeNode("Conv", ["n1", "w2"], ["h2"]), norm(2, 5)];
+  const border = (name: string, channels: number) => ({
+    name,
+    type: { kind: "tensor", dtype: "float32", shape: ["n", channels, 4, 4] } as const,
+  });
+  const graph = makeGraph({
+    nodes,
+    weights,
+    inputs: [border("x", 3)],
+    outputs: [border("y", 5)],
+    opsets: { "": 13 },
+  });
+  const feeds = Array.from({ length: 3 }, (_, i) => ({ x: normal([16, 3, 4, 4], 20 + i) }));
+  const repaired = await reestimateBatchNorm(graph, stream(feeds), ort, signal);
+  expect(repaired.layers).toBe(2);
+  expect(repaired.graph.opsets).toEqual({ "": 13 });
+  const outputs = await Promise.all(feeds.map((some) => outputOf(repaired.graph, some)));
+  for (let channel = 0; channel < 5; channel++) {
+    const values = outputs.flatMap((y) => [...y].filter((_, i) => Math.floor(i / 16) % 5 === channel));
+    const mean = values.reduce((a, b) => a + b, 0) / values.length;
+    const variance = values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / values.length;
+    // batches differ a little from each other
+    expect(Math.abs(mean)).toBeLessThan(0.02);
+    expect(Math.abs(variance - 1)).toBeLessThan(0.03);
+  }
+});
+
+test("a graph without batch normalization stays as it is", async () => {
+  const graph = withConstantChannels([2, 3], readers["a product without"]![1]);
+  const { graph: same, layers } = await reestimateBatchNorm(graph, stream([]), ort, signal);
+  expect([same === graph, layers]).toEqual([true, 0]);
+});
