@@ -94,6 +94,14 @@ describe("shares of groups", () => {
     expect(widths(groups, cuts)).toEqual([40, 8]);
   });
 
+  test("of groups that round to the same step only as many give as it takes, the last ones", async () => {
+    const { found, groups } = await foundIn([8, 64, 64, 64, 8]);
+    const { cuts, after } = allocate(found, rising(groups), { ...defaults, ratio: 0.3, roundTo: 16 });
+    expect(widths(groups, cuts)).toEqual([64, 48, 48]);
+    // 70 % of 9216 are 6451
+    expect(after.macs).toBe(8 * 64 + 64 * 48 + 48 * 48 + 48 * 8);
+  });
+
   test("shares of their own hold beside the target; one that can't be reached is said so", async () => {
     const { found, groups } = await foundIn([10, 100, 100, 10]);
     const own = new Map([[groups[0]!, 0]]);

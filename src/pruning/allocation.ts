@@ -34,7 +34,8 @@ const finest = 1024;
 
 /**
  * Chooses the units that stay: the highest scores of each group. Shares of costs are found by bisection over how much
- * every group gives, costs measured on the cut graph.
+ * every group gives, costs measured on the cut graph. Of the last step only the groups behind give that are needed: early
+ * layers are the more sensitive ones.
  */
 export function allocate(found: Couplings, scores: UnitScores, options: AllocationOptions): Allocation {
   const before = costs(found.graph, found.structure.types);
@@ -65,15 +66,33 @@ export function allocate(found: Couplings, scores: UnitScores, options: Allocati
   }
   const { of } = options;
   const goal = before[of] * (1 - options.ratio);
-  let [low, high] = [0, finest];
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (costsOf(cutsAt(middle / finest))[of] <= goal) high = middle;
-    else low = middle;
-  }
-  const cuts = cutsAt(high / finest);
+  const reaches = (cuts: Cuts): boolean => costsOf(cuts)[of] <= goal;
+  const high = least(1, finest, (step) => reaches(cutsAt(step / finest)));
+  const [less, more] = [cutsAt((high - 1) / finest), cutsAt(high / finest)];
+  // with rounded widths one step may cut many groups: the last of them, as many as it takes
+  const mixed = (count: number): Cuts => {
+    const taken = new Set(free.slice(free.length - count));
+    return new Map(
+      [...scores.keys()].flatMap((group): [Group, readonly number[]][] => {
+        const kept = (taken.has(group) ? more : less).get(group);
+        return kept ? [[group, kept]] : [];
+      }),
+    );
+  };
+  const cuts = mixed(least(0, free.length, (count) => reaches(mixed(count))));
   const after = costsOf(cuts);
   return { cuts, before, after, reached: after[of] <= goal };
+}
+
+/** The smallest number from `low` to `high` of which something holds that holds of all above it; `high` if of none. */
+function least(low: number, high: number, holds: (at: number) => boolean): number {
+  let [from, to] = [low, high];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (holds(middle)) to = middle;
+    else from = middle + 1;
+  }
+  return from;
 }
 
 /** The units wanted of each group, by how much is to go: 0 nothing, 1 everything. */
