@@ -3,8 +3,8 @@ import { float, type Graph, isNode, type Node } from "../graph/graph.ts";
 import { consumersOf } from "../graph/walk.ts";
 import { convertOpset } from "../ops/convert.ts";
 import { observeValues } from "../platform/observe.ts";
-import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { float32, toFloat32 } from "../tensor/tensor.ts";
+import type { Repaired, RepairWorld } from "./repair-inputs.ts";
 
 /** The operator set in which batch normalization of a batch's own statistics hands them out by the rule used here. */
 const opset = 15;
@@ -22,15 +22,9 @@ interface Statistics {
  * normalized by its own on the way, so that every layer sees what the repaired ones before it will give. The variance is
  * that of all batches together: the mean of the batches' and the variance of their means.
  *
- * @param stream batches; many samples each
- * @returns the graph, and how many layers were changed
+ * @param world.feeds many samples a batch
  */
-export async function reestimateBatchNorm(
-  graph: Graph,
-  stream: AsyncIterable<Tensors>,
-  runtime: Runtime,
-  signal: AbortSignal,
-): Promise<{ readonly graph: Graph; readonly layers: number }> {
+export async function reestimateBatchNorm(graph: Graph, { runtime, feeds, signal }: RepairWorld): Promise<Repaired> {
   const own = (name: string): boolean =>
     graph.weights.get(name)?.dtype === "float32" && consumersOf(graph, name).length === 1;
   const nodes = graph.nodes.filter(
@@ -67,7 +61,7 @@ export async function reestimateBatchNorm(
       }
     }
   };
-  await observeValues(probe, runtime, [...wanted.keys()], stream, visit, { signal });
+  await observeValues(probe, runtime, [...wanted.keys()], feeds, visit, { signal });
   const repaired = edit(graph, (draft) => {
     for (const [node, { batches, mean, square, variance }] of found) {
       const means = Float32Array.from(mean, (v) => v / batches);

@@ -9,7 +9,7 @@ import { type Allocation, allocate } from "../../pruning/allocation.ts";
 import { needsData, unitScores } from "../../pruning/importance.ts";
 import { type Couplings, couplings, cutUnits } from "../../pruning/index.ts";
 import { reestimateBatchNorm } from "../../pruning/repair-batch-norm.ts";
-import { foldMeans } from "../../pruning/repair-bias.ts";
+import { compensate } from "../../pruning/repair-inputs.ts";
 import { calibrationBatches } from "../calibration-batches.ts";
 import { type Context, technique } from "../technique.ts";
 import { chosenGroups } from "./groups.ts";
@@ -69,15 +69,16 @@ async function repaired(
   { repair }: PruneChannelsOptions,
   { runtime, signal, log }: Context,
 ): Promise<Graph> {
-  const feeds = feedsOf(batches);
+  const world = { runtime, feeds: feedsOf(batches), signal };
   let current = cut;
   if (repair !== "batch-norm") {
-    const { graph, layers } = await foldMeans(found, cuts, current, feeds, runtime, signal);
-    if (layers > 0) log(`means of what was cut went into the biases of ${layers} layers`);
+    const method = repair === "mean" ? "mean" : "regression";
+    const { graph, layers } = await compensate(found, cuts, current, method, world);
+    if (layers > 0) log(`${layers} layers make up for what they read no more`);
     current = graph;
   }
-  if (repair !== "bias") {
-    const { graph, layers } = await reestimateBatchNorm(current, feeds, runtime, signal);
+  if (repair === "auto" || repair === "batch-norm") {
+    const { graph, layers } = await reestimateBatchNorm(current, world);
     if (layers > 0) log(`statistics of ${layers} batch normalizations were measured anew`);
     current = graph;
   }

@@ -39,10 +39,10 @@ export const pruneChannelsOptions = z.object({
     .default(8)
     .describe("round widths down to multiples of this, where a group has at least four times as many units"),
   repair: z
-    .enum(["auto", "none", "bias", "batch-norm"])
+    .enum(["auto", "none", "mean", "regression", "batch-norm"])
     .default("auto")
     .describe(
-      "without training, on the data: put what cut channels gave on average into biases; measure batch normalization's statistics anew; auto: both",
+      "without training, on the data: put the means of what was cut into biases (mean), or what can be told of it from what is left into weights and biases (regression); measure batch normalization's statistics anew; auto: regression, then batch-norm",
     ),
   samples: z.number().int().min(1).default(256).describe("samples of the data to score and repair with"),
   ...selectionOptions,
