@@ -10,6 +10,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { build } from "esbuild";
@@ -77,7 +78,8 @@ const rows: Readonly<Record<string, Row>> = {
 /** How to start a side, or undefined where it is not installed. */
 function command(side: string, task: Omit<Task, "threads" | "warmup">): readonly [string, ...string[]] | undefined {
   const here = (file: string): string => fileURLToPath(new URL(`peers/${file}`, import.meta.url));
-  const config = JSON.stringify({ ...task, threads, warmup: pace(side).warmup, variant: variants[side] ?? "" });
+  const batch = batchOf(side, task.batch);
+  const config = JSON.stringify({ ...task, batch, threads, warmup: pace(side).warmup, variant: variants[side] ?? "" });
   if (side === "pare") return [process.execPath, worker, config];
   const { PARE_PYTHON_TORCH: python, PARE_PEERS: folder } = process.env;
   if (torch.includes(side)) return python === undefined ? undefined : [python, here("train.py"), config];
@@ -90,6 +92,14 @@ const variants: Readonly<Record<string, string>> = {
   "PyTorch, channels last": "channels_last",
   "PyTorch, compiled": "compile",
 };
+
+/** Samples a step: few for the frameworks in WebAssembly, which are compared by the sample. */
+function batchOf(side: string, batch: number): number {
+  return side.endsWith("WASM") ? Math.min(batch, 8) : batch;
+}
+
+/** Milliseconds that a side may be silent. */
+const patience = 150_000;
 
 /** Steps before the first round, and a round: those of the frameworks in WebAssembly take a minute. */
 function pace(side: string): { readonly warmup: number; readonly steps: number; readonly rounds: number } {
@@ -116,7 +126,15 @@ class Side {
 
   /** What it says next; an end without a word is an error too. */
   async answer(): Promise<{ readonly ready?: string; readonly ms?: readonly number[] }> {
-    const { value, done } = await this.#answers.next();
+    const waiting = new AbortController();
+    const silence = delay(patience, undefined, { signal: waiting.signal }).catch(() => undefined);
+    const next = await Promise.race([this.#answers.next(), silence]);
+    waiting.abort();
+    if (next === undefined) {
+      this.#child.kill("SIGKILL");
+      return this.#failed(`no answer within ${patience / 1000} s`);
+    }
+    const { value, done } = next;
     if (done)
       return this.#failed(`ended with status ${this.#child.exitCode}, ${this.#child.signalCode ?? "no signal"}`);
     const said = JSON.parse(value) as { ready?: string; ms?: number[]; error?: string };
@@ -177,9 +195,10 @@ function report({ title, task, unit, perSample }: Row, sides: readonly Side[]): 
   const cells = sides.map(({ name, times, peak, error }) => {
     if (error !== "") return [name, `fails: ${error.split("\n")[0]}`, "", "", "", ""];
     const middle = median(times);
-    const [ratio, rate] = [median(ours!.times) / middle, (task.batch * perSample * 1000) / middle];
+    const batch = batchOf(name, task.batch);
+    const [ratio, rate] = [(median(ours!.times) / middle) * (batch / task.batch), (batch * perSample * 1000) / middle];
     return [
-      name,
+      batch === task.batch ? name : `${name}, batch ${batch}`,
       middle.toFixed(0),
       Math.min(...times).toFixed(0),
       ratio.toFixed(ratio < 0.1 ? 4 : 2),
@@ -220,7 +239,8 @@ try {
     sections.push(report(row, await race(row)));
     console.log(`${sections.at(-1)}\n`);
   }
-  const intro = `Whole training steps, ${threads} threads a side; the sides take turns. Ratios are of medians, below 1 where pare is faster.`;
+  const intro = `Whole training steps, ${threads} threads a side; the sides take turns. Ratios are of medians (of the time a sample takes where the
+batch is smaller), below 1 where pare is faster.`;
   const line = "PARE_PYTHON_TORCH=python PARE_PEERS=FOLDER npx tsx bench/training-speed.ts";
   if (positionals.length === 0) record("training-speed", "Training speed", line, [intro, ...sections].join("\n\n"));
 } finally {
