@@ -3,7 +3,7 @@
  * `npm run build && PARE_DATA=FOLDER PARE_WORK=FOLDER npx tsx bench/studies.ts [STUDY...]`
  *
  * PARE_WORK keeps checkpoints, logs and networks: a study that was stopped goes on where it was, and one that is done is
- * not run again. Every study that is done is recorded, with its curve in docs/images.
+ * not run again. Every study that is done is recorded, with its curve in docs/images. PARE_THREADS spares cores.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -33,6 +33,7 @@ const data = folder("PARE_DATA");
 const work = folder("PARE_WORK");
 const pare = fileURLToPath(new URL("../bin/pare.js", import.meta.url));
 const seed = 1;
+const threads = process.env.PARE_THREADS === undefined ? [] : ["--threads", process.env.PARE_THREADS];
 const errorRate = (accuracy: number): string => `${(100 * (1 - accuracy)).toFixed(2)} % error`;
 const accuracy = (share: number): string => `${(100 * share).toFixed(2)} %`;
 const digits = "--rotate 10 --shift 0.08 --zoom 0.1 --optimizer adamw --rate 0.002 --decay 0.02 --average 0.998";
@@ -135,7 +136,7 @@ function study(name: string, { data: path, split, metric, flags }: Study): Resul
   mkdirSync(join(work, name), { recursive: true });
   if (!existsSync(model)) {
     const places = ["--data", `${path}#train`, "-o", model, "--work", join(work, name, "checkpoints"), "--log", log];
-    run(["train", ...flags.split(" "), ...places, "--seed", `${seed}`]);
+    run(["train", ...flags.split(" "), ...places, ...threads, "--seed", `${seed}`]);
   }
   const judged = JSON.parse(run(["evaluate", model, "--data", `${path}#${split}`, "--metric", metric, "--json"]));
   const [{ value, interval }] = judged.models[0].scores;
