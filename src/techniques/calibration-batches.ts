@@ -1,4 +1,5 @@
 import type { Batch } from "../data/dataset.ts";
+import { requiredInputs } from "../data/synthetic.ts";
 import { fail } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Context } from "./technique.ts";
@@ -18,7 +19,9 @@ export function calibrationBatches(
   who: string,
 ): AsyncIterable<Batch> {
   const data = context.data ?? fail(who, "needs samples of what the model will see", "Give data");
-  const first = graph.inputs.find(({ type }) => type?.kind === "tensor" && (type.shape?.length ?? 0) > 0)?.type;
+  const first = requiredInputs(graph).find(
+    ({ type }) => type?.kind === "tensor" && (type.shape?.length ?? 0) > 0,
+  )?.type;
   const dim = first?.kind === "tensor" ? first.shape?.[0] : undefined;
   const fixed = typeof dim === "number" && dim > 0 ? dim : undefined;
   const batch = fixed ?? Math.max(1, Math.min(usual, samples, data.size() ?? usual));

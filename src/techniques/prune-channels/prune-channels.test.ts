@@ -124,6 +124,16 @@ describe("prune-channels", () => {
     expect(await error("mean", 5)).toBeLessThan(none);
   });
 
+  test("takes the batch from the inputs that are fed, not from weights that are listed as inputs", async () => {
+    const graph = network();
+    const [w1] = graph.weights;
+    const value = { name: "w1", type: { kind: "tensor", dtype: "float32", shape: [...w1![1].shape] } as const };
+    const lines: string[] = [];
+    const context = { ...testContext(ort), data: samplesOf(4), log: (line: string) => lines.push(line) };
+    await pruneChannels().apply({ ...graph, inputs: [value, ...graph.inputs] }, context);
+    expect(lines.at(-1)).toMatch(/^\d layers make up/);
+  });
+
   test("needs data for importances that are measured", async () => {
     await expect(pruneChannels({ importance: "taylor" }).apply(network(), testContext(ort))).rejects.toThrow(
       "importance taylor needs data",
