@@ -68,7 +68,7 @@ const studies: Readonly<Record<string, Study>> = {
     reached: (score) => score >= 0.93,
     show: accuracy,
     flags:
-      "--arch small-cnn --epochs 25 --random-flip --random-crop 2 --cutout 6 --rate 0.1 --schedule one-cycle --average 0.998",
+      "--arch small-cnn --input-channels 1 --size 28 --epochs 25 --random-flip --random-crop 2 --cutout 6 --rate 0.1 --schedule one-cycle --average 0.998",
   },
   resnet20: {
     title: "ResNet-20, CIFAR-10",

@@ -43,6 +43,12 @@ export interface Optimizer {
 }
 
 /**
+ * Added to gradients whose squares are kept. Where a weight has no gradient for a while its state would fall below the
+ * normal numbers, with which processors compute a hundred times slower; this much moves no weight.
+ */
+const aboveSubnormal = 1e-18;
+
+/**
  * m ← β1 m + (1 - β1) g, v ← β2 v + (1 - β2) g², p ← p - r c₁ m / (√(c₂ v) + ε) with the corrections c = 1 / (1 - βᵗ)
  * (Kingma and Ba 2015). The state holds m / (1 - β1) and v / (1 - β2), and all factors are kept to scalars: with
  * k = √(c₂ (1 - β2)) the step is r c₁ (1 - β1) / k · m / (√v + ε / k).
@@ -57,7 +63,8 @@ function adam(decoupled: boolean): Optimizer {
       return { rate, correction: (1 - beta1) / (1 - beta1 ** (step + 1)) / k, floor: epsilon / k };
     },
     update(a, { parameter, gradient, slots, hyper, decay }, { beta1, beta2 }) {
-      const g = decoupled || decay === 0 ? gradient : a.add(gradient, a.mul(parameter, a.scalar(decay)));
+      const decayed = decoupled || decay === 0 ? gradient : a.add(gradient, a.mul(parameter, a.scalar(decay)));
+      const g = a.add(decayed, a.scalar(aboveSubnormal));
       const mean = a.add(a.mul(slots[0]!, a.scalar(beta1)), g);
       const square = a.add(a.mul(slots[1]!, a.scalar(beta2)), a.mul(g, g));
       const root = a.add(a.op("Sqrt", [square]), hyper.floor!);

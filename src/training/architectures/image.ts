@@ -9,6 +9,12 @@ export const imageOptions = z.object({
   width: z.number().positive().default(1).describe("factor on the numbers of channels"),
 });
 
+/** The same for networks that were made for digits, as MNIST has them. */
+export const digitOptions = imageOptions.extend({
+  inputChannels: imageOptions.shape.inputChannels.unwrap().default(1).describe("channels of the images"),
+  size: imageOptions.shape.size.unwrap().default(28).describe("side of the images, in pixels"),
+});
+
 /** Options of networks over images, defaults filled in. */
 export type ImageOptions = z.output<typeof imageOptions>;
 

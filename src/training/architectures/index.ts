@@ -1,7 +1,7 @@
 import type { z } from "zod";
 import type { Graph } from "../../graph/graph.ts";
 import type { Random } from "../../random.ts";
-import { imageOptions } from "./image.ts";
+import { digitOptions, imageOptions } from "./image.ts";
 import { lenet5, lenet300, smallCnn } from "./lenet.ts";
 import { dsCnn, keywordOptions, mobilenetV2 } from "./mobile.ts";
 import { cifarResnet } from "./resnet.ts";
@@ -25,8 +25,8 @@ function architecture<Options extends z.ZodObject>(
 
 /** Every architecture by name. */
 export const architectures: Readonly<Record<string, Architecture>> = {
-  "lenet-300-100": architecture("two hidden layers over all pixels", imageOptions, lenet300),
-  "lenet-5": architecture("two convolutions and a hidden layer", imageOptions, lenet5),
+  "lenet-300-100": architecture("two hidden layers over all pixels", digitOptions, lenet300),
+  "lenet-5": architecture("two convolutions and a hidden layer", digitOptions, lenet5),
   "small-cnn": architecture("six convolutions with batch normalization", imageOptions, smallCnn),
   resnet20: architecture("the CIFAR ResNet of 20 layers", imageOptions, cifarResnet(20)),
   resnet32: architecture("the CIFAR ResNet of 32 layers", imageOptions, cifarResnet(32)),
