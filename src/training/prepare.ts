@@ -3,7 +3,7 @@ import { isUsualRecurrence } from "../autodiff/rules/recurrent.ts";
 import { fail } from "../errors.ts";
 import { edit } from "../graph/edit.ts";
 import { float, floatAttribute, type Graph, isNode, makeNode, type Node, type PlainAttribute } from "../graph/graph.ts";
-import { links, soleConsumer } from "../graph/walk.ts";
+import { consumersOf, links } from "../graph/walk.ts";
 import { convertOpset } from "../ops/convert.ts";
 import { observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
@@ -71,9 +71,9 @@ export async function prepare(
         }
       }
       if (isNode(node, "Dropout")) {
-        const mask = dropout(draft, node, graph);
         const shape = types.get(node.inputs[0]!)?.shape;
-        if (mask && shape) masks.set(mask.name, { shape, keep: mask.keep });
+        const mask = shape && dropout(draft, node, graph);
+        if (mask) masks.set(mask.name, { shape, keep: mask.keep });
       }
     }
   });
@@ -128,7 +128,7 @@ function batchNormalization(
   ];
 }
 
-/** Dropout as a product with a fed mask of 0 and 1 / keep; nothing where its ratio is 0. */
+/** Dropout as a product with a fed mask of 0 and 1 / keep; none where its ratio is 0, or its own mask is read. */
 function dropout(
   draft: Parameters<Parameters<typeof edit>[1]>[0],
   node: Node,
@@ -136,8 +136,9 @@ function dropout(
 ): { name: string; keep: number } | undefined {
   const ratio = node.inputs[1] ? graph.weights.get(node.inputs[1]) : undefined;
   const keep = 1 - (ratio ? toFloat32(ratio)[0]! : 0.5);
-  const next = soleConsumer(graph, node.outputs[0]!);
-  if (keep >= 1 || (next === undefined && graph.outputs.some(({ name }) => name === node.outputs[0]))) return undefined;
+  const own = node.outputs[1] ?? "";
+  const ownIsRead = consumersOf(graph, own).length > 0 || graph.outputs.some(({ name }) => name === own);
+  if (keep >= 1 || (own !== "" && ownIsRead)) return undefined;
   const name = draft.fresh(`${node.outputs[0]}_mask`);
   draft.replace(node, makeNode("Mul", [node.inputs[0]!, name], [node.outputs[0]!], {}, node.name));
   return { name, keep };
