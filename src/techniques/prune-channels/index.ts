@@ -38,7 +38,7 @@ export const pruneChannels = technique({
       fail("prune-channels", `importance ${options.importance} needs data`, "Give --data, or use --importance l2");
     }
     const batches = context.data && calibrationBatches(graph, context, options.samples, usualBatch, "prune-channels");
-    const found = couplings(graph, await observeTypes(graph, context.runtime, await sample(graph, batches, context)));
+    const found = couplings(graph, await observeTypes(graph, context.runtime, await sample(graph, context)));
     const { groups, own } = chosenGroups(found, options, context);
     if (groups.length === 0) return graph;
     const { runtime, random, signal } = context;
@@ -55,10 +55,11 @@ export const pruneChannels = technique({
   },
 });
 
-/** The first batch, or made-up feeds. */
-async function sample(graph: Graph, batches: AsyncIterable<Batch> | undefined, { random }: Context): Promise<Tensors> {
-  if (batches) for await (const { inputs } of batches) return inputs;
-  return syntheticFeeds(graph, random.fork("prune-channels"));
+/** One sample, so that costs are those of one, or made-up feeds. */
+async function sample(graph: Graph, context: Context): Promise<Tensors> {
+  if (!context.data) return syntheticFeeds(graph, context.random.fork("prune-channels"));
+  for await (const { inputs } of calibrationBatches(graph, context, 1, 1, "prune-channels")) return inputs;
+  return fail("prune-channels", "there is no sample of the batch size that the model wants", "Give more data");
 }
 
 async function repaired(

@@ -132,6 +132,8 @@ describe("prune-channels", () => {
     const context = { ...testContext(ort), data: samplesOf(4), log: (line: string) => lines.push(line) };
     await pruneChannels().apply({ ...graph, inputs: [value, ...graph.inputs] }, context);
     expect(lines.at(-1)).toMatch(/^\d layers make up/);
+    // of one sample, whatever the batch
+    expect(lines.at(-2)).toMatch(/^MACs 61,560 -> /);
   });
 
   test("needs data for importances that are measured", async () => {
