@@ -172,7 +172,7 @@ function draw(name: string, { title }: Study): string {
       .outerHTML.replace("<svg", `<svg x="${y === "loss" ? 0 : 380}"`);
   const both = [chart("loss", `${title}: training loss`), chart("accuracy", "training accuracy, as augmented")];
   const file = `study-${name}.svg`;
-  const picture = `<svg xmlns="http://www.w3.org/2000/svg" width="740" height="200" viewBox="0 0 740 200">${both.join("")}</svg>\n`;
+  const picture = `<svg xmlns="http://www.w3.org/2000/svg" width="740" height="200" viewBox="0 0 740 200"><rect width="740" height="200" fill="white"/>${both.join("")}</svg>\n`;
   writeFileSync(new URL(`../docs/images/${file}`, import.meta.url), picture);
   return `![${title}: loss and accuracy over the epochs](images/${file})`;
 }
