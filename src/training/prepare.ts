@@ -110,15 +110,16 @@ function batchNormalization(
   const samples = sizeOf(shape) / shape[1]!;
   const share = draft.constant("share", float32([], [1 / samples]));
   const mean = op("Mul", [op("pare:ChannelSum", [x], { shape: [...shape] }), share]);
-  const square = op("Mul", [op("pare:ChannelDot", [x, x], { shape: [...shape] }), share]);
-  // rounding can take a variance near zero below it
-  const variance = op("Max", [op("Sub", [square, op("Mul", [mean, mean])]), draft.constant("zero", float32([], [0]))]);
+  // in two passes: a mean square less the squared mean loses all digits where the mean is large
+  const ones = draft.constant("ones", float32([shape[1]!], new Float32Array(shape[1]!).fill(1)));
+  const centred = op("pare:ChannelAffine", [x, ones, op("Neg", [mean])], { shape: [...shape] });
+  const variance = op("Mul", [op("pare:ChannelDot", [centred, centred], { shape: [...shape] }), share]);
   const epsilon = float(floatAttribute(node, "epsilon", 1e-5));
-  const inputs = [x, node.inputs[1]!, node.inputs[2]!, mean, variance];
+  const inputs = [x, node.inputs[1]!, node.inputs[2]!, centred, variance];
   const {
     outputs: [y],
   } = node;
-  draft.replace(node, makeNode("pare:BatchNormalization", inputs, [y!], { epsilon }, node.name));
+  draft.replace(node, makeNode("pare:BatchNormalization", inputs, [y!], { epsilon, shape: [...shape] }, node.name));
   const momentum = floatAttribute(node, "momentum", 0.9);
   // running variances are unbiased, as every framework keeps them
   const unbiased = op("Mul", [variance, draft.constant("unbiased", float32([], [samples / Math.max(1, samples - 1)]))]);

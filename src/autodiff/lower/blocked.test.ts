@@ -142,18 +142,19 @@ describe.skipIf(block === undefined)("the blocked layout gives the plain layout'
       makeNode("Conv", ["x", "w1"], ["c"], { pads: [1, 1, 1, 1] }),
       makeNode("pare:ChannelSum", ["c"], ["sum"], { shape }),
       makeNode("Mul", ["sum", "share"], ["mean"]),
-      makeNode("pare:ChannelDot", ["c", "c"], ["squares"], { shape }),
-      makeNode("Mul", ["squares", "share"], ["square"]),
-      makeNode("Mul", ["mean", "mean"], ["mean2"]),
-      makeNode("Sub", ["square", "mean2"], ["variance"]),
-      makeNode("pare:BatchNormalization", ["c", "g1", "b1", "mean", "variance"], ["n"]),
+      makeNode("Neg", ["mean"], ["less"]),
+      makeNode("pare:ChannelAffine", ["c", "ones", "less"], ["centred"], { shape }),
+      makeNode("pare:ChannelDot", ["centred", "centred"], ["squares"], { shape }),
+      makeNode("Mul", ["squares", "share"], ["variance"]),
+      makeNode("pare:BatchNormalization", ["c", "g1", "b1", "centred", "variance"], ["n"], { shape }),
       makeNode("Relu", ["n"], ["a"]),
       makeNode("Conv", ["a", "w2"], ["d"]),
       makeNode("Add", ["d", "x"], ["s"]),
       makeNode("Clip", ["s", "low", "high"], ["clipped"]),
       makeNode("HardSwish", ["clipped"], ["y"]),
     ];
-    const bounds = { low: float32([], [-0.3]), high: float32([], [0.4]) };
+    const ones = float32([channels], new Float32Array(channels).fill(1));
+    const bounds = { low: float32([], [-0.3]), high: float32([], [0.4]), ones };
     const { plain, blocked, laidOut } = await bothLayouts(nodes, { ...weights, ...bounds }, draw(...shape));
     expectAlike(plain, blocked);
     const sums = laidOut.nodes.filter(({ op, inputs }) => op === "Conv" && inputs[3]);

@@ -53,7 +53,7 @@ const handlers: Readonly<Record<string, BlockedLowering>> = {
   "pare:ChannelSum": (node, layout) => channelSum(node, layout),
   "pare:ChannelDot": (node, layout) => channelSum(node, layout),
   "pare:ChannelAffine": (node, layout) => affine(node, node.inputs[1]!, node.inputs[2], layout),
-  "pare:BatchNormalization": normalization,
+  "pare:BatchNormalization": batchNormalization,
   BatchNormalization: (node, layout) => node.outputs.length === 1 && normalization(node, layout),
 };
 
@@ -238,12 +238,23 @@ function affine(node: Node, a: string, b: string | undefined, layout: Layout): b
   return true;
 }
 
+/** γ c / √(var + ε) + β of an image whose mean is gone, as an affine map. */
+function batchNormalization(node: Node, layout: Layout): boolean {
+  const [, gamma, beta, centred, variance] = node.inputs as [string, string, string, string, string];
+  if (!layout.isBlocked(centred)) return false;
+  return affine({ ...node, inputs: [centred] }, slopeOf(node, gamma, variance, layout), beta, layout);
+}
+
 /** γ (x - mean) / √(var + ε) + β as an affine map. */
 function normalization(node: Node, layout: Layout): boolean {
   const [x, gamma, beta, mean, variance] = node.inputs as [string, string, string, string, string];
   if (!layout.isBlocked(x)) return false;
   const { g } = layout;
-  const epsilon = scalar(g, floatAttribute(node, "epsilon", 1e-5));
-  const slope = g.op("Div", [gamma, g.op("Sqrt", [add(g, variance, epsilon)])]);
+  const slope = slopeOf(node, gamma, variance, layout);
   return affine(node, slope, sub(g, beta, mul(g, mean, slope)), layout);
+}
+
+function slopeOf(node: Node, gamma: string, variance: string, { g }: Layout): string {
+  const epsilon = scalar(g, floatAttribute(node, "epsilon", 1e-5));
+  return g.op("Div", [gamma, g.op("Sqrt", [add(g, variance, epsilon)])]);
 }

@@ -25,9 +25,12 @@ export function channelAffine(g: Writer, node: Node): string {
   return g.op("BatchNormalization", inputs, { epsilon: float(0) });
 }
 
-/** x̂ of the batch's statistics, scaled and shifted: the operator as the runtime knows it for inference. */
+/** γ c / √(var + ε) + β: the operator as the runtime knows it for inference, of an image whose mean is gone. */
 export function batchNormalization(g: Writer, node: Node): string {
-  return g.op("BatchNormalization", node.inputs, { epsilon: float(floatAttribute(node, "epsilon", 1e-5)) });
+  const [, gamma, beta, centred, variance] = node.inputs as [string, string, string, string, string];
+  const channels = shapeOf(node)[1]!;
+  const inputs = [centred, gamma, beta, g.constant(float32([channels], new Float32Array(channels))), variance];
+  return g.op("BatchNormalization", inputs, { epsilon: float(floatAttribute(node, "epsilon", 1e-5)) });
 }
 
 /** Shape of a channel operator's input. */

@@ -12,7 +12,7 @@ export type Lowering = (g: Writer, node: Node) => string;
  * What they mean is fixed here; another layout may write them differently.
  */
 export const plainLowerings: Readonly<Record<string, Lowering>> = {
-  /** (x, γ, β, mean, variance): the statistics are understood to come from x. */
+  /** (x, γ, β, x - mean, variance): the last two are understood to come from x. */
   "pare:BatchNormalization": batchNormalization,
   /** (x) -> [C], Σ over all axes but 1. */
   "pare:ChannelSum": channelSum,

@@ -69,30 +69,33 @@ function trainingModeRule(g: Backward): readonly (string | undefined)[] {
   const x = g.node.inputs[0]!;
   const samples = sizeOf(shape) / shape[1]!;
   const mean = scaled(g, channelSum(g, x, shape), 1 / samples);
-  const square = scaled(g, channelSum(g, x, shape, x), 1 / samples);
-  return overBatch(g, mean, g.op("Max", [sub(g, square, mul(g, mean, mean)), scalar(g, 0)]));
+  const ones = g.constant(float32([shape[1]!], new Float32Array(shape[1]!).fill(1)));
+  const centred = channelAffine(g, x, shape, ones, neg(g, mean));
+  return overBatch(g, centred, scaled(g, channelSum(g, centred, shape, centred), 1 / samples));
 }
 
-/** pare's own normalization over batch statistics: x, γ, β, mean and variance, the last two understood to come from x. */
+/**
+ * pare's own normalization over batch statistics: x, γ, β, x less its mean, and the variance, the last two understood to
+ * come from x.
+ */
 export const batchStatisticsRule: Rule = (g) => overBatch(g, g.node.inputs[3]!, g.node.inputs[4]!);
 
 /**
- * With r = 1/√(var + ε), dβ = Σ dy, dγ = r (Σ dy x - mean dβ), dx is affine in dy and x channel by channel:
- * dx = γr dy - (γr² dγ / n) x + (γr² dγ mean - γr dβ) / n.
+ * With r = 1/√(var + ε) and c = x - mean, dβ = Σ dy, dγ = r Σ dy c, dx is affine in dy and c channel by channel:
+ * dx = γr dy - (γr² dγ / n) c - γr dβ / n.
  */
-function overBatch(g: Backward, mean: string, variance: string): readonly (string | undefined)[] {
+function overBatch(g: Backward, centred: string, variance: string): readonly (string | undefined)[] {
   const shape = shapeIn(g, 0);
   const samples = sizeOf(shape) / shape[1]!;
-  const [x, gamma] = g.node.inputs as [string, string];
   const dy = dyOf(g);
   const inverse = inverseDeviation(g, variance);
   const dbeta = channelSum(g, dy, shape);
-  const dgamma = mul(g, inverse, sub(g, channelSum(g, dy, shape, x), mul(g, mean, dbeta)));
+  const dgamma = mul(g, inverse, channelSum(g, dy, shape, centred));
   const dx = (): string => {
-    const slope = mul(g, gamma, inverse);
+    const slope = mul(g, g.node.inputs[1]!, inverse);
     const share = scaled(g, mul(g, mul(g, slope, inverse), dgamma), -1 / samples);
-    const constant = sub(g, scaled(g, mul(g, slope, dbeta), -1 / samples), mul(g, share, mean));
-    return add(g, channelAffine(g, dy, shape, slope), channelAffine(g, x, shape, share, constant));
+    const constant = scaled(g, mul(g, slope, dbeta), -1 / samples);
+    return add(g, channelAffine(g, dy, shape, slope), channelAffine(g, centred, shape, share, constant));
   };
   return [g.wants(0) ? dx() : undefined, g.wants(1) ? dgamma : undefined, g.wants(2) ? dbeta : undefined];
 }
