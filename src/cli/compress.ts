@@ -4,13 +4,13 @@ import type { Graph } from "../graph/graph.ts";
 import { type Metric, metricOf } from "../metrics/index.ts";
 import { nodeCompressor } from "../platform/node-compress.ts";
 import { dataDigest, graphDigest, type StepCache, stepKeys } from "../recipe/cache.ts";
-import { type CompressResult, compress } from "../recipe/compress.ts";
+import { compress } from "../recipe/compress.ts";
 import { makeJudge } from "../recipe/judge.ts";
 import type { LedgerEntry } from "../recipe/ledger.ts";
 import type { Recipe } from "../recipe/recipe.ts";
 import { run } from "../recipe/run.ts";
 import { type Parts, splitData } from "../recipe/split.ts";
-import { shortcoming, type Target } from "../recipe/target.ts";
+import type { Target } from "../recipe/target.ts";
 import { compare } from "../report/compare.ts";
 import { planReports, verdictReport } from "../report/compress.ts";
 import { ledgerLine } from "../report/document.ts";
@@ -79,35 +79,23 @@ export async function searchPlan(job: Job): Promise<Done> {
   const parts = await cut(job, data);
   const judge = await makeJudge(graph, { ...judgeOptions(job), parts });
   const [metric] = (await judge.measure(graph)).scores;
+  let report: Report | undefined;
   const found = await compress(graph, env.context(parts.calibration), judge, {
     target: flags.target,
     maxDrop: flags.maxDrop,
     timeLimit: flags.timeLimit,
+    async lastLook(changed) {
+      report = await finalReport(job, parts, changed);
+      const { latencyRatio = 1, latencyInterval = [1, 1], slower } = report.comparisons[0]!;
+      return { latency: latencyRatio, latencyInterval, slower };
+    },
     ...(flags.work !== undefined && { cache: (steps) => cacheOf(job, parts, steps) as Promise<StepCache> }),
   });
-  const report = await finalReport(job, parts, found.graph);
-  const result = found.graph ? lastLook(found, report, flags) : found;
+  report ??= await finalReport(job, parts, undefined);
   const name = found.confirmed?.after.metric ?? metric?.metric ?? "score";
-  const verdict = verdictReport(result, flags, name, parts.samples);
-  const whole = { ...report, ledger: result.ledger, plans: planReports(result.plans), verdict };
-  return { ledger: result.ledger, report: whole, ...(result.graph && { graph: result.graph }) };
-}
-
-/** The result with the longer, final timing; takes the chosen plan back if that does not bear it out. */
-function lastLook(found: CompressResult, report: Report, { target }: CompressFlags): CompressResult {
-  const [comparison] = report.comparisons;
-  if (!comparison?.latencyInterval || !found.gain) return found;
-  const { latencyRatio = 1, latencyInterval } = comparison;
-  const gain = { ...found.gain, latency: latencyRatio, latencyInterval };
-  const reason = shortcoming(gain, target, comparison.slower);
-  if (reason === undefined) return { ...found, gain };
-  const { graph: _, ...rest } = found;
-  const plans = found.plans.map((plan) =>
-    plan.outcome === "chosen"
-      ? { ...plan, outcome: "no gain" as const, reason: `in the final timing ${reason}` }
-      : plan,
-  );
-  return { ...rest, plans };
+  const verdict = verdictReport(found, flags, name, parts.samples);
+  const whole = { ...report, ledger: found.ledger, plans: planReports(found.plans), verdict };
+  return { ledger: found.ledger, report: whole, ...(found.graph && { graph: found.graph }) };
 }
 
 function cut({ env, flags }: Job, { dataset }: OpenData): Promise<Parts> {

@@ -3,7 +3,7 @@ import type { Graph } from "../graph/graph.ts";
 import type { Context, Step } from "../techniques/technique.ts";
 import type { StepCache } from "./cache.ts";
 import { harmfulNodes } from "./harmful.ts";
-import type { Gain, Judge, Verdict } from "./judge.ts";
+import type { Gain, Judge, KernelChange, Verdict } from "./judge.ts";
 import type { LedgerEntry, Measurement } from "./ledger.ts";
 import { bindPlan, type Plan, plansFor } from "./plans.ts";
 import { run } from "./run.ts";
@@ -18,7 +18,17 @@ export interface CompressOptions {
   readonly timeLimit: number;
   /** Where the finished steps of a plan are kept; asked with all steps of the plan, from the original on. */
   readonly cache?: (steps: readonly Step[]) => Promise<StepCache>;
+  /**
+   * Times the original and a plan that is to be chosen once more, for longer. The next best plan takes the place of one
+   * that turns out to be no gain.
+   */
+  readonly lastLook?: (graph: Graph) => Promise<LastLook>;
 }
+
+/** A longer timing of a plan. */
+export type LastLook = Pick<Gain, "latency" | "latencyInterval"> & {
+  readonly slower: readonly KernelChange[];
+};
 
 /** What became of a plan. */
 export interface PlanOutcome {
@@ -211,11 +221,18 @@ async function choose(search: Search, trials: readonly Trial[]): Promise<Compres
       outcomes.push({ ...outcomeOf(trial, "over budget", reason), verdict: confirmed });
       continue;
     }
+    const { slower = [], ...times } = (await options.lastLook?.(trial.graph)) ?? {};
+    const gain = { ...trial.gain, ...times };
+    const reason = options.lastLook && shortcoming(gain, options.target, slower);
+    if (reason !== undefined) {
+      outcomes.push({ ...outcomeOf(trial, "no gain", `in the final timing ${reason}`), gain });
+      continue;
+    }
     outcomes.push(outcomeOf(trial, "chosen", "the best within the budget, and confirmed"));
     for (const other of good.slice(place + 1)) {
       outcomes.push(outcomeOf(other, "within budget", "within the budget, with less gain"));
     }
-    return { graph: trial.graph, ledger: trial.ledger, plans: outcomes, gain: trial.gain, confirmed };
+    return { graph: trial.graph, ledger: trial.ledger, plans: outcomes, gain, confirmed };
   }
   for (const trial of good.slice(maxConfirmations)) {
     outcomes.push(outcomeOf(trial, "not tried", "not confirmed: better plans had failed there"));
