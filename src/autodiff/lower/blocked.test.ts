@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { type Graph, makeGraph, makeNode, type Node } from "../../graph/graph.ts";
+import { channelBlock } from "../../platform/channel-block.ts";
 import { runtime } from "../../platform/node.ts";
 import { observeTypes } from "../../platform/observe.ts";
 import { random } from "../../random.ts";
 import { float32, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
-import { channelBlock } from "../../training/channel-block.ts";
 import { differentiate } from "../gradient.ts";
 import { inBlocks } from "./blocked.ts";
 import { lowered } from "./plain.ts";

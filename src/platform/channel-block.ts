@@ -1,6 +1,6 @@
 import { makeGraph, makeNode } from "../graph/graph.ts";
-import type { Runtime } from "../platform/runtime.ts";
 import { float32 } from "../tensor/tensor.ts";
+import type { Runtime } from "./runtime.ts";
 
 const known = new WeakMap<Runtime, Promise<number | undefined>>();
 
