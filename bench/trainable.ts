@@ -30,6 +30,7 @@ const context = {
   log() {},
   progress() {},
   skip() {},
+  show() {},
   signal: new AbortController().signal,
 };
 

@@ -31,6 +31,7 @@ const result = await run(
     log: console.error,
     progress() {},
     skip() {},
+    show() {},
     signal: new AbortController().signal,
   },
   {

@@ -25,6 +25,7 @@ const context: Context = {
   log: console.error,
   progress() {},
   skip: (node, reason) => console.error(`left alone: ${node}, ${reason}`),
+  show() {},
   signal: new AbortController().signal,
 };
 const quantized = await quantizeStatic({ samples: 64 }).apply(graph, context);

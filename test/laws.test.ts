@@ -9,6 +9,7 @@ import { validate } from "../src/graph/validate.ts";
 import { runtime } from "../src/platform/node.ts";
 import type { Tensors } from "../src/platform/runtime.ts";
 import { random } from "../src/random.ts";
+import type { Exhibit } from "../src/techniques/exhibit.ts";
 import { simplify, techniques } from "../src/techniques/index.ts";
 import type { Context, Technique } from "../src/techniques/technique.ts";
 import { float32, toFloat32 } from "../src/tensor/tensor.ts";
@@ -24,7 +25,7 @@ interface Skip {
   readonly reason: string;
 }
 
-function contextFor(graph: Graph, skips: Skip[] = []): Context {
+function contextFor(graph: Graph, skips: Skip[] = [], exhibits: Exhibit[] = []): Context {
   return {
     runtime: onnx,
     data: samplesFor(graph),
@@ -32,6 +33,7 @@ function contextFor(graph: Graph, skips: Skip[] = []): Context {
     log() {},
     progress() {},
     skip: (node, reason) => void skips.push({ node, reason }),
+    show: (exhibit) => void exhibits.push(exhibit),
     signal: new AbortController().signal,
   };
 }
@@ -78,12 +80,16 @@ describe.each(Object.values(techniques).map((technique) => ({ name: technique.na
       test("leaves its input alone, keeps the signature, is repeatable, survives saving", async () => {
         const graph = make();
         const before = encodeOnnx(graph);
-        const result = await technique().apply(graph, contextFor(graph));
+        const exhibits: Exhibit[] = [];
+        const result = await technique().apply(graph, contextFor(graph, [], exhibits));
         const bytes = encodeOnnx(result);
         expect(encodeOnnx(graph)).toEqual(before);
         expect(validate(result).filter(({ level }) => level === "error")).toEqual([]);
         expect(signature(result)).toEqual(signature(graph));
-        expect(encodeOnnx(await technique().apply(make(), contextFor(graph)))).toEqual(bytes);
+        const exhibitsAgain: Exhibit[] = [];
+        expect(encodeOnnx(await technique().apply(make(), contextFor(graph, [], exhibitsAgain)))).toEqual(bytes);
+        expect(exhibitsAgain).toEqual(exhibits);
+        expect(JSON.parse(JSON.stringify(exhibits))).toStrictEqual(exhibits);
         const again = readOnnx(memorySource(bytes));
         expect(encodeOnnx(again)).toEqual(bytes);
         const outputs = await run(result);

@@ -23,6 +23,7 @@ async function quantize(file: File): Promise<string> {
     log() {},
     progress() {},
     skip: (node, reason) => kept.push(`left as it was: ${node}, ${reason}`),
+    show() {},
     signal: new AbortController().signal,
   };
   const graph = await load(file);

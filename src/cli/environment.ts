@@ -43,6 +43,7 @@ export async function environment(flags: CommonFlags, signal: AbortSignal): Prom
       log: eyes.note,
       progress: eyes.progress,
       skip() {},
+      show() {},
       ...(data && { data }),
     }),
     print(text) {

@@ -54,9 +54,10 @@ function changedNodes(start: Graph, changed: Graph): string[] {
 }
 
 async function applyAlone(start: Graph, plan: Plan, name: string, context: Context): Promise<Graph | undefined> {
+  const quiet: Context = { ...context, log() {}, skip() {}, show() {} };
   let graph = start;
   try {
-    for (const step of bindPlan(plan, [], [name])) graph = await step.apply(graph, { ...context, log() {}, skip() {} });
+    for (const step of bindPlan(plan, [], [name])) graph = await step.apply(graph, quiet);
   } catch (error) {
     if (context.signal.aborted || !(error instanceof PareError)) throw error;
     return undefined;

@@ -1,3 +1,5 @@
+import type { Exhibit } from "../techniques/exhibit.ts";
+
 /** A metric of a model on some data, with what is known about its error. */
 export interface Score {
   /** As in the table of metrics: "top-1", "perplexity", "agreement", ... */
@@ -56,6 +58,8 @@ export interface LedgerEntry {
   readonly after: Measurement;
   readonly changes: Changes;
   readonly skips: readonly Skip[];
+  /** What the step found out, in the order it was shown. */
+  readonly exhibits: readonly Exhibit[];
   /** The step was taken from an earlier run's work folder; `seconds` is what it took then. */
   readonly resumed: boolean;
 }

@@ -22,6 +22,7 @@ const relu: Step = {
   options: {},
   apply: async (before, context) => {
     context.skip("Mul_y", `random ${context.random.next().toFixed(6)}`);
+    context.show({ kind: "note", text: `${before.nodes.length} nodes` });
     return edit(before, (draft) => {
       const last = before.nodes.at(-1)!;
       const name = draft.fresh("t");
@@ -32,12 +33,12 @@ const relu: Step = {
 
 async function context(signal = new AbortController().signal): Promise<Context> {
   const engine = await runtime({ threads: 1 });
-  return { runtime: engine, random: random(1), log() {}, progress() {}, skip() {}, signal };
+  return { runtime: engine, random: random(1), log() {}, progress() {}, skip() {}, show() {}, signal };
 }
 
 const measure = async (g: Graph) => ({ bytes: 100 * g.nodes.length, scores: [] });
 
-test("every step is measured, its skips and changes recorded", async () => {
+test("every step is measured, its skips, exhibits and changes recorded", async () => {
   const seen: LedgerEntry[] = [];
   const { ledger, graph: result } = await run(graph, [relu], await context(), {
     measure,
@@ -53,6 +54,7 @@ test("every step is measured, its skips and changes recorded", async () => {
     resumed: false,
   });
   expect(ledger[0]!.skips).toHaveLength(1);
+  expect(ledger[0]!.exhibits).toEqual([{ kind: "note", text: "1 nodes" }]);
 });
 
 test("steps draw from streams of their own, so the same seed gives the same result", async () => {
@@ -81,6 +83,7 @@ test("kept steps are not run again", async () => {
   const { ledger } = await run(graph, [counting, counting], await context(), { measure, cache });
   expect(calls).toBe(1);
   expect(ledger.map(({ resumed }) => resumed)).toEqual([true, false]);
+  expect(ledger[0]!.exhibits).toEqual([{ kind: "note", text: "1 nodes" }]);
 });
 
 test("a broken graph and an aborted signal end the run", async () => {

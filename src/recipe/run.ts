@@ -1,6 +1,7 @@
 import { type Graph, opKey } from "../graph/graph.ts";
 import { assertValid } from "../graph/validate.ts";
 import { allNodes } from "../graph/walk.ts";
+import type { Exhibit } from "../techniques/exhibit.ts";
 import type { Context, Step } from "../techniques/technique.ts";
 import type { StepCache } from "./cache.ts";
 import type { Changes, LedgerEntry, Measurement, Skip } from "./ledger.ts";
@@ -23,7 +24,7 @@ export interface RunResult {
 
 /**
  * Applies steps in order: each draws from its own random stream, its result is validated and measured, and what it
- * skipped is recorded.
+ * skipped and showed is recorded.
  *
  * @throws PareError where a step refuses, or breaks the graph; the signal's reason once it is aborted
  */
@@ -57,6 +58,7 @@ async function applyStep(
   options: RunOptions,
 ): Promise<{ graph: Graph; entry: LedgerEntry }> {
   const skips: Skip[] = [];
+  const exhibits: Exhibit[] = [];
   const start = performance.now();
   const changed = await step.apply(graph, {
     ...context,
@@ -65,13 +67,18 @@ async function applyStep(
       skips.push({ node, reason });
       context.skip(node, reason);
     },
+    show(exhibit) {
+      exhibits.push(exhibit);
+      context.show(exhibit);
+    },
   });
   const seconds = (performance.now() - start) / 1000;
   context.signal.throwIfAborted();
   assertValid(changed, step.name);
   const after = await options.measure(changed);
   const changes = changesBetween(graph, changed);
-  const entry = { step: step.name, options: step.options, seconds, before, after, changes, skips, resumed: false };
+  const { name, options: bound } = step;
+  const entry = { step: name, options: bound, seconds, before, after, changes, skips, exhibits, resumed: false };
   return { graph: changed, entry };
 }
 

@@ -30,6 +30,7 @@ const entry: LedgerEntry = {
   before: measured(44.7e6, 0.934, 1.2),
   after: measured(12.2e6, 0.931, 0.5),
   changes: { nodesBefore: 2, nodesAfter: 3, operators: { QuantizeLinear: 1 }, weightsChanged: 1 },
+  exhibits: [],
   skips: [
     { node: "softmax", reason: "it has no integer kernel" },
     { node: "gelu", reason: "it has no integer kernel" },

@@ -48,6 +48,7 @@ const step: LedgerEntry = {
   before,
   after,
   changes: { nodesBefore: 80, nodesAfter: 120, operators: { QuantizeLinear: 20, Relu: -5 }, weightsChanged: 40 },
+  exhibits: [],
   skips: [
     ...Array.from({ length: 9 }, (_, i) => ({ node: `n${i}`, reason: "shared" })),
     { node: hostile, reason: hostile },

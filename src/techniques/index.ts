@@ -21,6 +21,7 @@ export const techniques: Readonly<Record<string, Technique>> = {
 };
 
 export { convertFloat } from "./convert-float/index.ts";
+export * from "./exhibit.ts";
 export { pruneChannels } from "./prune-channels/index.ts";
 export { pruneLayers } from "./prune-layers/index.ts";
 export { pruneWeights } from "./prune-weights/index.ts";

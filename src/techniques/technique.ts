@@ -3,6 +3,7 @@ import type { Dataset } from "../data/dataset.ts";
 import type { Graph, Node } from "../graph/graph.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import type { Random } from "../random.ts";
+import type { Exhibit } from "./exhibit.ts";
 
 /** The only door from a technique to the world. */
 export interface Context {
@@ -16,6 +17,8 @@ export interface Context {
   progress(done: number, total: number, what: string): void;
   /** Records that a node (its label) was left as it is, and why; the report shows it. */
   skip(node: string, reason: string): void;
+  /** Hands over what was found out, for the report to show. */
+  show(exhibit: Exhibit): void;
   /** Aborted on Ctrl-C: long work checks it between units and throws its reason. */
   readonly signal: AbortSignal;
 }

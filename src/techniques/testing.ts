@@ -2,6 +2,7 @@ import type { Graph, Node } from "../graph/graph.ts";
 import type { Runtime, SessionOptions, Tensors } from "../platform/runtime.ts";
 import { random } from "../random.ts";
 import { float32, type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import type { Exhibit } from "./exhibit.ts";
 import type { Context } from "./technique.ts";
 
 /** What a technique left alone, for tests. */
@@ -10,14 +11,15 @@ export interface Skip {
   readonly reason: string;
 }
 
-/** A context for tests, collecting skips. */
-export function testContext(runtime: Runtime, skips: Skip[] = []): Context {
+/** A context for tests, collecting skips and exhibits. */
+export function testContext(runtime: Runtime, skips: Skip[] = [], exhibits: Exhibit[] = []): Context {
   return {
     runtime,
     random: random(1),
     log: () => {},
     progress: () => {},
     skip: (node, reason) => skips.push({ node, reason }),
+    show: (exhibit) => exhibits.push(exhibit),
     signal: new AbortController().signal,
   };
 }

@@ -102,6 +102,7 @@ function contextOf(data: Dataset, skips = new Map<string, string>(), log: string
     log: (message) => log.push(message),
     progress: () => {},
     skip: (node, reason) => skips.set(node, reason),
+    show: () => {},
     signal: new AbortController().signal,
   };
 }

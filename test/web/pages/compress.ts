@@ -28,6 +28,7 @@ const compress: PageFunction<Job, Outcome> = async (runtime, { model, samples, t
     log() {},
     progress() {},
     skip() {},
+    show() {},
     signal: new AbortController().signal,
   };
   const started = performance.now();

@@ -1,0 +1,96 @@
+/**
+ * Something that a technique found out and the report shows: plain JSON, kept with the step wherever its ledger entry is
+ * kept. Numbers are finite; shares are 0..1.
+ */
+export type Exhibit =
+  | NoteExhibit
+  | SparsityExhibit
+  | SensitivityExhibit
+  | GroupsExhibit
+  | ProgressExhibit
+  | ScheduleExhibit;
+
+/** What a number is. */
+export interface Quantity {
+  /** As it stands beside an axis: "sparsity", "MACs that stay", "top-1". */
+  readonly name: string;
+  /** "%" for shares, "B" for bytes, "ms" for times; absent for plain numbers and counts. */
+  readonly unit?: string;
+}
+
+/** One sentence that the user must know. */
+export interface NoteExhibit {
+  readonly kind: "note";
+  readonly text: string;
+}
+
+/** How many weights of each layer are zero once the step is done. */
+export interface SparsityExhibit {
+  readonly kind: "sparsity";
+  /** In the order of execution. */
+  readonly layers: readonly {
+    /** Label of the node that reads the weight. */
+    readonly name: string;
+    readonly elements: number;
+    readonly zeros: number;
+  }[];
+}
+
+/** What it costs to compress one layer alone, more and more. */
+export interface SensitivityExhibit {
+  readonly kind: "sensitivity";
+  /** What grows along a curve: "sparsity", "channels removed". */
+  readonly amount: Quantity;
+  /** What that costs: more is worse. */
+  readonly damage: Quantity;
+  readonly layers: readonly {
+    readonly name: string;
+    /** In the order of the amount. */
+    readonly curve: readonly (readonly [amount: number, damage: number])[];
+    /** The amount that the scan proposes for this layer. */
+    readonly proposed?: number;
+  }[];
+}
+
+/** What is cut together, and how much of it went. */
+export interface GroupsExhibit {
+  readonly kind: "groups";
+  readonly groups: readonly {
+    /** Label of the group, mostly that of the node that makes its units. */
+    readonly name: string;
+    /** Labels of the nodes whose weights are cut together. */
+    readonly members: readonly string[];
+    /** Units (channels, neurons, heads) before and after. */
+    readonly before: number;
+    readonly after: number;
+    /** Why nothing can be cut here. */
+    readonly frozen?: string;
+  }[];
+}
+
+/** Quality against the amount of compression, a point a round. */
+export interface ProgressExhibit {
+  readonly kind: "progress";
+  readonly amount: Quantity;
+  readonly quality: Quantity & { readonly better: "higher" | "lower" };
+  /** In the order they were made; the first may be the model as it was. */
+  readonly rounds: readonly {
+    readonly amount: number;
+    /** After retraining or repair, where there is some. */
+    readonly quality: number;
+    /** Right after the cut, before retraining. */
+    readonly cut?: number;
+    /** The round whose model is handed out. */
+    readonly kept?: true;
+  }[];
+  /** The worst quality that the budget allows. */
+  readonly limit?: number;
+}
+
+/** A quantity over the steps of training, as its schedule moved it. */
+export interface ScheduleExhibit {
+  readonly kind: "schedule";
+  readonly quantity: Quantity;
+  /** In the order of the steps; the quantity stays until the next point. */
+  readonly points: readonly (readonly [step: number, value: number])[];
+}
