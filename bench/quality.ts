@@ -109,6 +109,7 @@ async function ours(graph: Graph, dataset: Dataset, method: Method): Promise<Gra
     log: () => {},
     progress: () => {},
     skip: () => {},
+    show: () => {},
     signal: new AbortController().signal,
   });
 }
