@@ -1,3 +1,5 @@
+import type { TrainResult } from "../training/train.ts";
+
 /**
  * Something that a technique found out and the report shows: plain JSON, kept with the step wherever its ledger entry is
  * kept. Numbers are finite; shares are 0..1.
@@ -8,7 +10,7 @@ export type Exhibit =
   | SensitivityExhibit
   | GroupsExhibit
   | ProgressExhibit
-  | ScheduleExhibit;
+  | TrainingExhibit;
 
 /** What a number is. */
 export interface Quantity {
@@ -87,10 +89,10 @@ export interface ProgressExhibit {
   readonly limit?: number;
 }
 
-/** A quantity over the steps of training, as its schedule moved it. */
-export interface ScheduleExhibit {
-  readonly kind: "schedule";
-  readonly quantity: Quantity;
-  /** In the order of the steps; the quantity stays until the next point. */
-  readonly points: readonly (readonly [step: number, value: number])[];
+/** How a training inside the step went: what {@link TrainResult} tells. */
+export interface TrainingExhibit extends Pick<TrainResult, "curve" | "best"> {
+  readonly kind: "training";
+  /** What sets it apart from others of the same step: "round 3". */
+  readonly name?: string;
+  readonly epochs: TrainResult["records"];
 }
