@@ -1,9 +1,10 @@
 import { basename } from "node:path";
+import { graphDigest } from "../formats/digest.ts";
 import { onnxSize } from "../formats/onnx/index.ts";
 import type { Graph } from "../graph/graph.ts";
 import { type Metric, metricOf } from "../metrics/index.ts";
 import { nodeCompressor } from "../platform/node-compress.ts";
-import { dataDigest, graphDigest, type StepCache, stepKeys } from "../recipe/cache.ts";
+import { dataDigest, type StepCache, stepKeys } from "../recipe/cache.ts";
 import { compress } from "../recipe/compress.ts";
 import { makeJudge } from "../recipe/judge.ts";
 import type { LedgerEntry } from "../recipe/ledger.ts";

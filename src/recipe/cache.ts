@@ -1,5 +1,5 @@
 import type { Dataset } from "../data/dataset.ts";
-import { encodeOnnx } from "../formats/onnx/index.ts";
+import { digest } from "../formats/digest.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import type { Step } from "../techniques/technique.ts";
@@ -36,15 +36,6 @@ export async function stepKeys(parts: KeyParts, steps: readonly Step[]): Promise
   return keys;
 }
 
-/** Digest of everything a graph holds, one weight in memory at a time. */
-export async function graphDigest(graph: Graph): Promise<string> {
-  const parts = [await digest(encodeOnnx(graph, () => ({ location: "w", offset: 0 })))];
-  for (const [name, weight] of graph.weights) {
-    if (!weight.strings) parts.push(name, await digest(weight.bytes()));
-  }
-  return digest(parts.join("\n"));
-}
-
 const digestSamples = 256;
 
 /** Digest of a dataset: its name and the size and first 256 samples of every split. */
@@ -59,11 +50,4 @@ export async function dataDigest(data: Dataset): Promise<string> {
     }
   }
   return digest(parts.join("\n"));
-}
-
-/** SHA-256 in hexadecimal. */
-async function digest(data: string | Uint8Array): Promise<string> {
-  const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
-  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>));
-  return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,11 +1,12 @@
 import { expect, test } from "vitest";
+import { graphDigest } from "../formats/digest.ts";
 import { edit } from "../graph/edit.ts";
 import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
 import { runtime } from "../platform/node.ts";
 import { random } from "../random.ts";
 import type { Context, Step } from "../techniques/technique.ts";
 import { float32 } from "../tensor/tensor.ts";
-import { graphDigest, type StepCache, stepKeys } from "./cache.ts";
+import { type StepCache, stepKeys } from "./cache.ts";
 import type { LedgerEntry } from "./ledger.ts";
 import { run } from "./run.ts";
 

@@ -2,7 +2,8 @@ import { type Graph, opKey } from "../graph/graph.ts";
 import { assertValid } from "../graph/validate.ts";
 import { allNodes } from "../graph/walk.ts";
 import type { Exhibit } from "../techniques/exhibit.ts";
-import type { Context, Step } from "../techniques/technique.ts";
+import type { Context, Step, TrainingContext } from "../techniques/technique.ts";
+import { within } from "../training/checkpoint.ts";
 import type { StepCache } from "./cache.ts";
 import type { Changes, LedgerEntry, Measurement, Skip } from "./ledger.ts";
 
@@ -63,6 +64,7 @@ async function applyStep(
   const changed = await step.apply(graph, {
     ...context,
     random: context.random.fork(`${index}:${step.name}`),
+    ...(context.training && { training: ofStep(context.training, index) }),
     skip(node, reason) {
       skips.push({ node, reason });
       context.skip(node, reason);
@@ -80,6 +82,11 @@ async function applyStep(
   const { name, options: bound } = step;
   const entry = { step: name, options: bound, seconds, before, after, changes, skips, exhibits, resumed: false };
   return { graph: changed, entry };
+}
+
+/** Each step keeps its checkpoints under its own name. */
+function ofStep({ store, ...rest }: TrainingContext, index: number): TrainingContext {
+  return { ...rest, ...(store && { store: within(store, `step${index}`) }) };
 }
 
 /** What differs between two graphs, in numbers; nested subgraphs are counted too. */

@@ -3,6 +3,8 @@ import type { Dataset } from "../data/dataset.ts";
 import type { Graph, Node } from "../graph/graph.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import type { Random } from "../random.ts";
+import type { CheckpointStore } from "../training/checkpoint.ts";
+import type { TrainRecord } from "../training/progress.ts";
 import type { Exhibit } from "./exhibit.ts";
 
 /** The only door from a technique to the world. */
@@ -13,14 +15,26 @@ export interface Context {
   readonly random: Random;
   /** One line for the person watching. */
   log(message: string): void;
-  /** How far a long step is, with what it counts ("batches", "layers"). */
-  progress(done: number, total: number, what: string): void;
+  /** How far a long step is, with what it counts ("batches", "layers"), and how it goes. */
+  progress(done: number, total: number, what: string, detail?: string): void;
   /** Records that a node (its label) was left as it is, and why; the report shows it. */
   skip(node: string, reason: string): void;
   /** Hands over what was found out, for the report to show. */
   show(exhibit: Exhibit): void;
+  /** For steps that train. */
+  readonly training?: TrainingContext;
   /** Aborted on Ctrl-C: long work checks it between units and throws its reason. */
   readonly signal: AbortSignal;
+}
+
+/** What a step that trains takes beside the rest. */
+export interface TrainingContext {
+  /** Samples to learn from; those of the context if absent. */
+  readonly data?: Dataset;
+  /** Where checkpoints are kept: a step that was killed continues from its last one. */
+  readonly store?: CheckpointStore;
+  /** A line of the metrics log. */
+  record?(entry: TrainRecord): void;
 }
 
 /** One transformation of a graph: a technique with its options bound, or a user's own. */

@@ -12,6 +12,15 @@ export interface CheckpointStore {
   write(name: string, bytes: Uint8Array): Promise<void>;
 }
 
+/** The part of a store whose names begin with a prefix: several runs keep their checkpoints side by side. */
+export function within(store: CheckpointStore, prefix: string): CheckpointStore {
+  return {
+    ...(store.name !== undefined && { name: store.name }),
+    read: (name) => store.read(`${prefix}-${name}`),
+    write: (name, bytes) => store.write(`${prefix}-${name}`, bytes),
+  };
+}
+
 /** A run at one moment. */
 export interface Checkpoint {
   /** What the run is a run of: model, data, options. A checkpoint of another is refused. */

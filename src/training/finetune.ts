@@ -10,11 +10,13 @@ import type { Runtime } from "../platform/runtime.ts";
 import { random } from "../random.ts";
 import { dtypes } from "../tensor/dtype.ts";
 import type { CheckpointStore } from "./checkpoint.ts";
+import type { Constraint } from "./constraint.ts";
 import { type FinetuneDefaults, finetuneDefaults } from "./finetune-defaults.ts";
 import { objectiveFor, objectiveOptions } from "./objective.ts";
+import { trainOptions } from "./options.ts";
 import { groupOptions, weightSettings } from "./parameters.ts";
 import type { TrainRecord } from "./progress.ts";
-import { type StepProgress, type TrainResult, train, trainOptions } from "./train.ts";
+import { type StepProgress, type TrainResult, train } from "./train.ts";
 import { unfoldBatchNorm } from "./unfold-batch-norm.ts";
 
 const { optimizer, rate, decay, epochs, batch } = trainOptions.shape;
@@ -77,6 +79,8 @@ export interface FinetuneContext {
   readonly store?: CheckpointStore;
   readonly run?: string;
   readonly signal?: AbortSignal;
+  /** What acts on the weights before the first step and after every update. */
+  readonly constraints?: readonly Constraint[];
   /** Which nodes may learn, beyond what `freeze` holds back. */
   readonly trains?: (node: Node) => boolean;
   log?(message: string): void;
@@ -148,6 +152,7 @@ export async function finetune(
     ...(masking && { tokens: { ...masking, vocabulary: objective.classes } }),
     trains: (node) => objective.own(node) && mayLearn(node),
     settings: weightSettings(start, options),
+    ...(context.constraints && { constraints: context.constraints }),
     batchStatistics: !frozen,
     seed,
     ...(context.store && { store: context.store }),

@@ -78,7 +78,7 @@ function renamed(graph: Subgraph, prefix: string, rename: (name: string) => stri
     ...graph,
     nodes: graph.nodes.map((node) => ({
       ...node,
-      name: `${prefix}${node.name}`,
+      name: node.name && `${prefix}${node.name}`,
       inputs: node.inputs.map(rename),
       outputs: node.outputs.map(rename),
       attributes: Object.fromEntries(Object.entries(node.attributes).map(([key, value]) => [key, attribute(value)])),

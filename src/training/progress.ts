@@ -18,6 +18,8 @@ interface Measured {
 /** Some steps: training writes about {@link stepRecords} of these in all. */
 export interface StepsRecord extends Measured {
   readonly kind: "steps";
+  /** What constraints on the weights tell after the last step, as sparsity by layer. */
+  readonly summaries?: Readonly<Record<string, number>>;
 }
 
 /** One epoch. */

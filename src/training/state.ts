@@ -3,6 +3,7 @@ import { edit } from "../graph/edit.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Session, Tensors } from "../platform/runtime.ts";
 import { float32, type Tensor, tensor, toFloat32, typed } from "../tensor/tensor.ts";
+import type { LearningWeight } from "./constraint.ts";
 import type { TrainingStep } from "./step.ts";
 
 /** The state of a run in two sets of tensors: each step reads one and writes the other, so nothing is allocated. */
@@ -49,6 +50,18 @@ export class StateBuffers {
     return this.#next;
   }
 
+  /** The parameters for constraints to act on, by the weight's name; valid until the next step. */
+  learning(): ReadonlyMap<string, LearningWeight> {
+    return new Map(
+      this.#step.parameters.map(({ name }) => {
+        const held = this.#step.weights.get(name)!;
+        const { shape } = this.#now[name]!;
+        const [value, before] = [floats(this.#now[name]!), floats(this.#next[name]!)];
+        return [name, { shape, value, before, ...(held !== name && { average: floats(this.#now[held]!) }) }];
+      }),
+    );
+  }
+
   /** Copies of the model's weights as they are now. */
   weights(): ReadonlyMap<string, Tensor> {
     return new Map(
@@ -64,9 +77,14 @@ export class StateBuffers {
       const kept = state.get(name);
       if (!kept || kept.byteLength !== t.byteLength)
         fail("checkpoint", `it does not fit the run ('${name}')`, "Remove it to start anew");
-      (typed(t) as Float32Array).set(typed(kept) as Float32Array);
+      floats(t).set(floats(kept));
     }
   }
+}
+
+/** The values themselves, not a copy. */
+function floats(t: Tensor): Float32Array {
+  return typed(t) as Float32Array;
 }
 
 /** The model with other weights of the same names; untouched ones are shared. */

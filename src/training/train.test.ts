@@ -4,10 +4,12 @@ import { float, type Graph, makeGraph, makeNode } from "../graph/graph.ts";
 import { metricOf } from "../metrics/index.ts";
 import { runtime } from "../platform/node.ts";
 import { random } from "../random.ts";
-import { float32, int64, type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import { float32, int64, type Tensor, toFloat32, typed } from "../tensor/tensor.ts";
 import type { CheckpointStore } from "./checkpoint.ts";
+import type { Constraint } from "./constraint.ts";
 import { losses, lossOptions } from "./losses.ts";
-import { type TrainContext, type TrainRecord, train, trainOptions } from "./train.ts";
+import { trainOptions } from "./options.ts";
+import { type TrainContext, type TrainRecord, train } from "./train.ts";
 
 const onnx = await runtime({ threads: 1 });
 
@@ -187,4 +189,62 @@ test("only what may learn changes", async () => {
     ([name, weight]) => !toFloat32(weight).every((v, i) => v === toFloat32(result.model.weights.get(name)!)[i]),
   );
   expect(changed.map(([name]) => name)).toEqual(["w3", "b3"]);
+});
+
+/** Holds the first half of a weight at zero, and counts how often it acted. */
+function halfOf(name: string): Constraint & { readonly count: number } {
+  let count = 0;
+  return {
+    get count() {
+      return count;
+    },
+    apply({ step }, weights) {
+      expect(step).toBe(count);
+      count++;
+      const { value, average, before } = weights.get(name)!;
+      if (step === 1) expect(before).not.toEqual(value);
+      for (const values of [value, average]) values?.fill(0, 0, value.length / 2);
+    },
+    ready: ({ step }) => step > 20,
+    state: () => new Map([["count", int64([count])]]),
+    restore: (state) => {
+      count = Number((typed(state.get("count")!) as BigInt64Array)[0]);
+    },
+    summaries: () => ({ zeros: 0.5 }),
+  };
+}
+
+test("a constraint acts before the first step and after each, and holds in what is kept", async () => {
+  const averaged = { ...options, epochs: 4, average: 0.9 };
+  const log: TrainRecord[] = [];
+  const constraint = halfOf("w2");
+  const result = await train(
+    network(),
+    averaged,
+    context({ constraints: [constraint], judgeStart: true, record: (entry) => log.push(entry) }),
+  );
+  expect(constraint.count).toBe(4 * 8 + 1);
+  const kept = toFloat32(result.model.weights.get("w2")!);
+  expect(kept.subarray(0, 512).every((v) => v === 0)).toBe(true);
+  expect(kept.subarray(512).some((v) => v === 0)).toBe(false);
+  // the first two epochs and the start are not ready
+  expect(result.best.epoch).toBeGreaterThan(2);
+  expect(log.filter((entry) => entry.kind === "steps").every(({ summaries }) => summaries?.zeros === 0.5)).toBe(true);
+});
+
+test("a run with a constraint that was interrupted ends in the same bytes", async () => {
+  const short = { ...options, epochs: 3 };
+  const whole = await train(network(), short, context({ constraints: [halfOf("w2")] }));
+  const store = memoryStore();
+  const controller = new AbortController();
+  const progress = ({ step }: { step: number }): void => {
+    if (step === 11) controller.abort(new Error("interrupted"));
+  };
+  const first = context({ store, signal: controller.signal, progress, constraints: [halfOf("w2")] });
+  await expect(train(network(), short, first)).rejects.toThrow("interrupted");
+  const constraint = halfOf("w2");
+  const result = await train(network(), short, context({ store, constraints: [constraint] }));
+  expect(constraint.count).toBe(3 * 8 + 1);
+  for (const [name, weight] of whole.model.weights)
+    expect(result.model.weights.get(name)!.bytes()).toEqual(weight.bytes());
 });

@@ -1,7 +1,6 @@
-import { z } from "zod";
 import { augmentOptions } from "../data/augment.ts";
 import type { Batch, Dataset } from "../data/dataset.ts";
-import { maskTokenOptions, type TokenMasking } from "../data/mask-tokens.ts";
+import type { TokenMasking } from "../data/mask-tokens.ts";
 import { type BatchPlan, plannedBatches } from "../data/plan.ts";
 import { fail } from "../errors.ts";
 import type { Graph, Node } from "../graph/graph.ts";
@@ -9,8 +8,9 @@ import type { Metric } from "../metrics/index.ts";
 import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type CheckpointStore, decodeCheckpoint, encodeCheckpoint } from "./checkpoint.ts";
+import { type Constraint, Constraints } from "./constraint.ts";
 import { lossNotFinite } from "./not-finite.ts";
-import { optimizerOptions } from "./optimizers.ts";
+import type { TrainOptions } from "./options.ts";
 import {
   addStep,
   type EpochRecord,
@@ -22,43 +22,10 @@ import {
   stepRecords,
   type TrainRecord,
 } from "./progress.ts";
-import { makeSchedule, type Schedule, scheduleOptions } from "./schedules.ts";
+import { makeSchedule, type Schedule } from "./schedules.ts";
 import { scoreOf } from "./score.ts";
 import { StateBuffers, withWeights } from "./state.ts";
 import { type StepOptions, type TrainingStep, trainingStep } from "./step.ts";
-
-/** Options of the loop itself. */
-export const loopOptions = z.object({
-  epochs: z.number().positive().describe("passes over the training data; fractions are allowed").default(10),
-  batch: z.number().int().positive().describe("samples a step").default(128),
-  clipNorm: z.number().positive().optional().describe("largest norm of all gradients together"),
-  accumulate: z.number().int().positive().default(1).describe("batches summed up for one update"),
-  average: z
-    .number()
-    .min(0)
-    .max(1)
-    .optional()
-    .describe("share of the old that an average of the weights keeps at an update; the average is what is saved"),
-  patience: z.number().int().positive().optional().describe("epochs without a better score after which to stop"),
-  samples: z
-    .number()
-    .int()
-    .positive()
-    .optional()
-    .describe("training samples an epoch, drawn anew for each; all if absent"),
-});
-
-/** All options of training, spread from the parts that understand them. */
-export const trainOptions = z.object({
-  ...loopOptions.shape,
-  ...optimizerOptions.shape,
-  ...scheduleOptions.shape,
-  ...augmentOptions.shape,
-  ...maskTokenOptions.shape,
-});
-
-/** Options of training, defaults filled in. */
-export type TrainOptions = z.output<typeof trainOptions>;
 
 /** What training needs beside the model and its options. */
 export interface TrainContext {
@@ -82,6 +49,8 @@ export interface TrainContext {
   readonly trains?: (node: Node) => boolean;
   /** Weights that learn otherwise than the rest, by name. */
   readonly settings?: StepOptions["settings"];
+  /** What acts on the weights before the first step and after every update, in this order. */
+  readonly constraints?: readonly Constraint[];
   /** The model as it is counts as the best so far, where there is a validation split. */
   readonly judgeStart?: boolean;
   readonly batchStatistics?: boolean;
@@ -165,6 +134,7 @@ class Run {
   readonly #parts: { step: TrainingStep; steps: number; perEpoch: number; session: Session };
   readonly #schedule: Schedule;
   readonly #buffers: StateBuffers;
+  readonly #constraints: Constraints;
   #progress = startOfRun();
   #done = 0;
   #saved = performance.now();
@@ -181,6 +151,7 @@ class Run {
     this.#parts = parts;
     this.#schedule = makeSchedule(options, parts.steps);
     this.#buffers = new StateBuffers(parts.step);
+    this.#constraints = new Constraints(context.constraints ?? []);
   }
 
   result(): TrainResult {
@@ -191,6 +162,7 @@ class Run {
   /** Runs what is left of the steps. */
   async finish(): Promise<void> {
     await this.#resume();
+    if (this.#done === 0) this.#constrain(this.#options.rate * this.#schedule(0));
     await this.#judgeStart();
     const { signal } = this.#context;
     try {
@@ -234,15 +206,27 @@ class Run {
     const progress = this.#progress;
     for (const sums of [progress.epoch, progress.window]) addStep(sums, { loss, ...report }, seconds);
     this.#done++;
+    this.#constrain(rate);
     const where = { step: this.#done, epoch: Math.floor(at / perEpoch) + 1 };
     if (progress.window.steps >= steps / stepRecords) {
       const means = meansOf(progress.window, this.#options.batch);
       progress.window = noSums();
-      const record: StepsRecord = { kind: "steps", ...where, ...means, rate };
+      const summaries = this.#constraints.summaries();
+      const record: StepsRecord = { kind: "steps", ...where, ...means, rate, ...(summaries && { summaries }) };
       progress.curve.push(record);
       this.#context.record?.(record);
     }
     this.#context.progress?.({ ...where, steps, ...meansOf(progress.epoch, this.#options.batch) });
+  }
+
+  #constrain(rate: number): void {
+    this.#constraints.apply({ step: this.#done, steps: this.#parts.steps, rate }, this.#buffers.learning());
+  }
+
+  /** Whether the weights as they are may be the result. */
+  #ready(): boolean {
+    const { steps } = this.#parts;
+    return this.#done >= steps || this.#constraints.ready({ step: this.#done, steps });
   }
 
   /** At the end of an epoch: validates, keeps the best weights and writes the record; gives whether it was one. */
@@ -285,6 +269,10 @@ class Run {
   async #keepBest(epoch: number, score: number | undefined, weights: ReadonlyMap<string, Tensor>): Promise<void> {
     const { metric, store, run = "" } = this.#context;
     const { best } = this.#progress;
+    if (!this.#ready()) {
+      this.#progress.best = { epoch };
+      return;
+    }
     const better =
       score === undefined ||
       best.score === undefined ||
@@ -298,7 +286,7 @@ class Run {
 
   async #judgeStart(): Promise<void> {
     const { judgeStart, metric, validationSplit, log } = this.#context;
-    if (!judgeStart || !metric || validationSplit === undefined || this.#done > 0) return;
+    if (!judgeStart || !metric || validationSplit === undefined || this.#done > 0 || !this.#ready()) return;
     const weights = this.#buffers.weights();
     const score = await scoreOf(this.#withWeights(weights), this.#context);
     log(`${metric.name} before: ${score.toPrecision(4)}`);
@@ -315,6 +303,7 @@ class Run {
       fail(who, "is the checkpoint of another run", "Choose another folder, or remove it to start anew");
     }
     this.#buffers.restore(last.state);
+    this.#constraints.restore(last.state);
     this.#progress = last.progress as Progress;
     this.#done = last.step;
     const best = this.#progress.best.score === undefined ? undefined : await store?.read(bestName);
@@ -324,7 +313,7 @@ class Run {
 
   async #save(): Promise<void> {
     const { store, run = "" } = this.#context;
-    const [state, progress] = [this.#buffers.state(), this.#progress];
+    const [state, progress] = [new Map([...this.#buffers.state(), ...this.#constraints.state()]), this.#progress];
     await store?.write(lastName, encodeCheckpoint({ run, step: this.#done, state, progress }));
     this.#saved = performance.now();
   }

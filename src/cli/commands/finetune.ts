@@ -1,8 +1,7 @@
-import { appendFileSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { basename } from "node:path";
 import type { Command } from "commander";
 import type { z } from "zod";
-import { fail, messageOf } from "../../errors.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { metrics } from "../../metrics/index.ts";
 import { load, save } from "../../platform/node.ts";
@@ -11,14 +10,14 @@ import { metricValue, percent } from "../../report/format.ts";
 import { trainingReport } from "../../report/training.ts";
 import { simplify } from "../../techniques/simplify/index.ts";
 import { finetune, finetuneOptions } from "../../training/finetune.ts";
-import type { EpochRecord, StepProgress, TrainRecord, TrainResult } from "../../training/train.ts";
+import type { EpochRecord, StepProgress, TrainResult } from "../../training/train.ts";
 import { addDataFlags, keepPreprocess, type OpenData, openData } from "../data.ts";
 import { type Environment, environment } from "../environment.ts";
 import { addCommon, addFlags, type CommonFlags, readFlags } from "../flags.ts";
-import { Interrupted } from "../interrupt.ts";
 import { machineOf } from "../machine.ts";
 import { checkOutput } from "../model-files.ts";
 import { checkReport, writeReport } from "../report-file.ts";
+import { appendLine, untilInterrupted } from "../training.ts";
 
 /** Flags that training commands share. */
 export interface TrainFlags extends CommonFlags {
@@ -105,7 +104,8 @@ export async function trainModel(command: Command, env: Environment, job: Job): 
   if (flags.report !== undefined) checkReport(flags.report);
   const options = readFlags(command, schema);
   const work = flags.work ?? `${flags.output}.work`;
-  const result = await untilInterrupted(env, work, async (progress) =>
+  let last: StepProgress | undefined;
+  const training = async () =>
     finetune(graph, options, {
       runtime: env.runtime,
       data: data.dataset,
@@ -118,12 +118,17 @@ export async function trainModel(command: Command, env: Environment, job: Job): 
       ...(flags.validation !== undefined && { validationSplit: flags.validation }),
       store: await folderStore(work),
       run: JSON.stringify([name, shape, flags.data, flags.teacher ?? "", flags.lossGraph ?? "", options, env.seed]),
-      progress,
+      progress(state) {
+        last = state;
+        env.watcher.progress(state.step, state.steps, "steps", progressText(state));
+      },
       record(entry) {
         if (entry.kind === "epoch") env.watcher.note(epochLine(entry));
         if (flags.log !== undefined) appendLine(flags.log, entry);
       },
-    }),
+    });
+  const result = await untilInterrupted(env, work, training, () =>
+    last ? ` after step ${last.step} of ${last.steps}` : "",
   );
   data.dataset.close?.();
   const made = flags.simplify ? await simplify({}).apply(result.model, env.context()) : result.model;
@@ -146,40 +151,9 @@ export async function trainModel(command: Command, env: Environment, job: Job): 
   await writeReport(report, flags.report);
 }
 
-/** Shows how far training is; where it is interrupted, it has put away a checkpoint, and the message tells so. */
-async function untilInterrupted<T>(
-  { watcher, signal }: Environment,
-  work: string,
-  training: (progress: (state: StepProgress) => void) => Promise<T>,
-): Promise<T> {
-  let last: StepProgress | undefined;
-  signal.addEventListener("abort", () => {
-    (signal.reason as Interrupted).wait();
-    watcher.note("stopping after this step; Ctrl-C again ends at once");
-  });
-  try {
-    return await training((state) => {
-      last = state;
-      watcher.progress(state.step, state.steps, "steps", progressText(state));
-    });
-  } catch (error) {
-    if (error !== signal.reason || !last) throw error;
-    const where = `interrupted after step ${last.step} of ${last.steps}`;
-    throw new Interrupted(`${where}. The same command continues from there: the checkpoint is in ${work}.`);
-  }
-}
-
 function progressText({ loss, accuracy, samplesPerSecond }: StepProgress): string {
   const right = accuracy === undefined ? "" : `accuracy ${percent(accuracy)}, `;
   return `loss ${loss.toPrecision(3)}, ${right}${samplesPerSecond.toFixed(0)} samples/s`;
-}
-
-function appendLine(path: string, entry: TrainRecord): void {
-  try {
-    appendFileSync(path, `${JSON.stringify(entry)}\n`);
-  } catch (error) {
-    fail(path, `can't be written (${messageOf(error)})`, "Check --log", error);
-  }
 }
 
 function epochLine({ epoch, loss, accuracy, rate, score, metric, seconds }: EpochRecord): string {

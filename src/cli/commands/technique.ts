@@ -1,19 +1,27 @@
+import { rmSync } from "node:fs";
 import type { Command } from "commander";
 import { onnxSize } from "../../formats/onnx/index.ts";
+import type { Graph } from "../../graph/graph.ts";
 import { load, save } from "../../platform/node.ts";
+import { folderStore } from "../../platform/node-checkpoints.ts";
+import type { Measurement } from "../../recipe/ledger.ts";
 import { run } from "../../recipe/run.ts";
 import { ledgerLine, skipLines } from "../../report/document.ts";
 import { checkSelection } from "../../techniques/selection.ts";
-import type { Technique } from "../../techniques/technique.ts";
+import type { Technique, TrainingContext } from "../../techniques/technique.ts";
+import type { TrainRecord } from "../../training/train.ts";
 import type { CommandModule } from "../commands.ts";
 import { addDataFlags, keepPreprocess, openData } from "../data.ts";
 import { environment } from "../environment.ts";
 import { addCommon, addFlags, type CommonFlags, readFlags } from "../flags.ts";
 import { checkOutput } from "../model-files.ts";
+import { appendLine, untilInterrupted } from "../training.ts";
 
 interface Flags extends CommonFlags {
   readonly output: string;
   readonly data?: string;
+  readonly work?: string;
+  readonly log?: string;
 }
 
 /** `pare <technique>`: one technique, its flags derived from the schema of its options. */
@@ -22,6 +30,16 @@ export function techniqueCommand(technique: Technique): CommandModule {
     define(command, signal) {
       command.argument("<model>", "an ONNX or Keras file").requiredOption("-o, --output <file>", "the file to write");
       addFlags(command, technique.options);
+      if (trains(technique)) {
+        command.option(
+          "--work <folder>",
+          "checkpoints of training: the same command started again continues from there (default: <output>.work, removed at the end)",
+        );
+        command.option(
+          "--log <file>",
+          "append lines of JSON: loss, accuracy, rate and speed over the steps, and each epoch",
+        );
+      }
       addCommon(command, "json", "quiet", "threads", "seed", "device");
       if (technique.data !== "unused") addDataFlags(command, technique.data === "required");
       command.action((model: string, flags: Flags) => apply(command, technique, model, flags, signal));
@@ -41,13 +59,34 @@ async function apply(
   const env = await environment(flags, signal);
   const graph = await load(model);
   checkSelection(step.options, graph, `pare ${technique.name}`);
-  const data = flags.data === undefined ? undefined : await openData(command, env, model, graph);
-  const result = await run(graph, [step], env.context(data?.dataset), {
-    measure: async (measured) => ({ bytes: onnxSize(measured), scores: [] }),
-  });
+  const training = trains(technique) && Number(step.options.epochs) > 0;
+  const data =
+    flags.data === undefined ? undefined : await openData(command, env, model, graph, { background: training });
+  const context = env.context(data?.dataset);
+  const measure = async (measured: Graph): Promise<Measurement> => ({ bytes: onnxSize(measured), scores: [] });
+  const work = flags.work ?? `${flags.output}.work`;
+  const result = training
+    ? await untilInterrupted(env, work, async () =>
+        run(graph, [step], { ...context, training: await trainingContext(work, flags.log) }, { measure }),
+      )
+    : await run(graph, [step], context, { measure });
+  data?.dataset.close?.();
   const [entry] = result.ledger;
   const saved = await save(data ? keepPreprocess(result.graph, data) : result.graph, flags.output, { signal });
+  if (training && flags.work === undefined) rmSync(work, { recursive: true, force: true });
   const lines = [ledgerLine(entry!), ...skipLines(entry!)];
   env.print(`${lines.join("\n")}\n`);
   env.json({ input: model, output: saved.path, bytes: saved.bytes, ledger: result.ledger });
+}
+
+/** Whether a technique can retrain. */
+function trains({ options }: Technique): boolean {
+  return "epochs" in options.shape;
+}
+
+async function trainingContext(work: string, log: string | undefined): Promise<TrainingContext> {
+  return {
+    store: await folderStore(work),
+    ...(log !== undefined && { record: (entry: TrainRecord) => appendLine(log, entry) }),
+  };
 }

@@ -1,0 +1,79 @@
+import { z } from "zod";
+import type { Dataset } from "../data/dataset.ts";
+import { fail } from "../errors.ts";
+import { graphDigest } from "../formats/digest.ts";
+import type { Graph } from "../graph/graph.ts";
+import { within } from "../training/checkpoint.ts";
+import type { Constraint } from "../training/constraint.ts";
+import { finetune, finetuneOptions } from "../training/finetune.ts";
+import type { EpochRecord } from "../training/progress.ts";
+import type { TrainResult } from "../training/train.ts";
+import type { Context } from "./technique.ts";
+
+/**
+ * Options of techniques that train: those of {@link finetune}, but no training unless epochs are asked for, and the
+ * model as it was before the technique as a teacher.
+ */
+export const recoveryOptions = z.object({
+  ...finetuneOptions.omit({ samples: true }).shape,
+  epochs: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe("passes over the training data to win back what was lost; fractions are allowed, 0 is no training"),
+  distill: z
+    .boolean()
+    .default(true)
+    .describe("learn from the soft targets of the model as it was, beside the labels or in place of missing ones"),
+});
+
+/** Options of {@link recover}, defaults filled in. */
+export type RecoveryOptions = z.output<typeof recoveryOptions>;
+
+/** What {@link recover} needs beside the model and its options. */
+export interface RecoveryContext extends Pick<Context, "runtime" | "random" | "signal" | "log" | "progress"> {
+  /** Samples to score with: those to learn from too, where there are no others. */
+  readonly data?: Dataset;
+  readonly training?: Context["training"];
+  /** The model before the technique: the teacher. */
+  readonly original: Graph;
+  /** What acts on the weights before the first step and after every update. */
+  readonly constraints?: readonly Constraint[];
+  /** Sets this training apart from others of the same step: its checkpoints are kept under this name. */
+  readonly name?: string;
+}
+
+/**
+ * Trains a model that a technique has changed, to win back what was lost: {@link finetune} with the model before as a
+ * teacher. Continues from its last checkpoint where there is a store.
+ *
+ * @throws PareError where there is no data, or it does not fit the model
+ */
+export async function recover(graph: Graph, options: RecoveryOptions, context: RecoveryContext): Promise<TrainResult> {
+  const { runtime, random, signal, log, progress, training, original, constraints, name = "training" } = context;
+  const data = training?.data ?? context.data ?? fail("retraining", "needs data", "Give --data, or --epochs 0");
+  const { distill, ...rest } = options;
+  const store = training?.store && within(training.store, name);
+  return finetune(graph, rest, {
+    runtime,
+    data,
+    seed: random.fork(name).int(2 ** 31),
+    signal,
+    log,
+    run: JSON.stringify([options, await graphDigest(graph)]),
+    progress: ({ step, steps, loss, samplesPerSecond }) =>
+      progress(step, steps, "steps", `loss ${loss.toPrecision(3)}, ${samplesPerSecond.toFixed(0)} samples/s`),
+    record(entry) {
+      if (entry.kind === "epoch") log(epochLine(entry));
+      training?.record?.(entry);
+    },
+    ...(distill && { teacher: original }),
+    ...(constraints && { constraints }),
+    ...(store && { store }),
+  });
+}
+
+function epochLine({ epoch, loss, score, metric, seconds }: EpochRecord): string {
+  const judged = score === undefined ? "" : `, ${metric} ${score.toPrecision(4)}`;
+  return `epoch ${epoch}: loss ${loss.toPrecision(4)}${judged}, ${seconds.toFixed(1)} s`;
+}
