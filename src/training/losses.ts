@@ -156,3 +156,9 @@ export function distillationLoss(
   const divergence = mean(a, a.op("ReduceSum", [terms, a.ints([classAxis])], { keepdims: 0 }));
   return temperature === 1 ? divergence : a.mul(divergence, a.scalar(temperature ** 2));
 }
+
+/** Squared error against a teacher's output as a share of that one's squares, so that outputs of any scale count alike. */
+export function relativeError(a: Arithmetic, student: string, teacher: string): string {
+  const error = a.sub(student, teacher);
+  return a.div(mean(a, a.mul(error, error)), a.add(mean(a, a.mul(teacher, teacher)), a.scalar(1e-12)));
+}

@@ -120,3 +120,38 @@ test.each([
     await expect(over).rejects.toThrow("single class");
   },
 );
+
+/** Two outputs of one input: x w of [n, 2], and its sums as [n, 1, 1, 2]. */
+function twoOutputs(scale: number): Graph {
+  return makeGraph({
+    nodes: [makeNode("MatMul", ["x", "w"], ["boxes"]), makeNode("Reshape", ["boxes", "shape"], ["map"])],
+    weights: new Map([
+      ["w", float32([2, 2], [scale, 0, 0, 2 * scale])],
+      ["shape", int64([-1, 1, 1, 2])],
+    ]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["n", 2] } }],
+    outputs: [{ name: "boxes" }, { name: "map" }],
+  });
+}
+
+test("without labels, several outputs learn from the teacher's, each as a share of its squares", async () => {
+  const unlabelled: Batch = { inputs: { x }, size: 2 };
+  const objective = await objectiveFor(twoOutputs(3), onnx, unlabelled, objectiveOptions.parse({}), {
+    teacher: twoOutputs(2),
+  });
+  expect(objective.summary).toBe("the teacher's outputs, squared error");
+  // every value is half as large again as the teacher's
+  expect((await lossOf(objective, unlabelled)).loss).toBeCloseTo(0.25, 6);
+});
+
+test("quantities learn from the teacher by squared error, classes by soft targets", async () => {
+  const summary = async (given: Batch, options = {}) => {
+    const parsed = objectiveOptions.parse(options);
+    return (await objectiveFor(network(), onnx, given, parsed, { teacher: network() })).summary;
+  };
+  expect(await summary(batch)).toBe("0.10 mse + 0.90 the teacher's outputs, squared error");
+  const classes = { ...batch, labels: int64([0, 1]) };
+  expect(await summary(classes)).toBe("0.10 cross-entropy + 0.90 the teacher's soft targets at temperature 4");
+  expect(await summary(classes, { teacherLoss: "mse" })).toMatch(/squared error/);
+  expect(await summary({ inputs: { x }, size: 2 })).toBe("the teacher's soft targets at temperature 4");
+});

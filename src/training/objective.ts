@@ -7,11 +7,12 @@ import { observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { dtypes } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { Arithmetic } from "./emit.ts";
 import { lossPrefix, targetName, teacherPrefix, withLoss, withTeacher } from "./join.ts";
-import { accuracyOf, distillationLoss, losses, lossOptions } from "./losses.ts";
+import { accuracyOf, distillationLoss, losses, lossOptions, relativeError } from "./losses.ts";
 import { logitsOf, trainingOpset } from "./prepare.ts";
 import type { StepOptions } from "./step.ts";
-import { targetFor } from "./target.ts";
+import { type Target, targetFor } from "./target.ts";
 
 /** What a model is trained towards. */
 export const objectiveOptions = z.object({
@@ -23,6 +24,12 @@ export const objectiveOptions = z.object({
     .max(1)
     .optional()
     .describe("share of the teacher's soft targets in the loss; 0.9 with labels, 1 without"),
+  teacherLoss: z
+    .enum(["auto", "kl", "mse"])
+    .default("auto")
+    .describe(
+      "distance to the teacher: kl of softened class scores, or squared error of all outputs as a share of the teacher's squares; auto: kl for scores of classes, mse for everything else",
+    ),
 });
 
 /** Options of an objective, defaults filled in. */
@@ -66,25 +73,22 @@ export async function objectiveFor(
   more: { readonly teacher?: Graph; readonly loss?: Graph; readonly softLabels?: boolean } = {},
 ): Promise<Objective> {
   const { teacher, loss: lossGraph, softLabels = false } = more;
-  const types = await observeTypes(student, runtime, sample.inputs);
-  const output = student.outputs.find(({ name }) => {
-    const dtype = types.get(name)?.dtype;
-    return dtype !== undefined && dtypes[dtype].kind === "float";
-  })?.name;
-  if (output === undefined) return fail("train", "the model has no float output to put a loss on");
-  const logits = logitsOf(student, output);
-  const shape = types.get(logits)!.shape;
   const labels = sample.labels;
   if (!labels && !teacher && !lossGraph)
     return fail("train", "the data has no labels", "Give labels, or a teacher model");
+  const types = await observeTypes(student, runtime, sample.inputs);
+  const outputs = floatOutputs(student, types);
+  const output = outputs[0] ?? fail("train", "the model has no float output to put a loss on");
+  const shape = types.get(logitsOf(student, output))!.shape;
   const converted = (graph: Graph): Graph => convertOpset(graph, trainingOpset);
   let model = student;
   if (teacher) model = withTeacher(converted(model), converted(teacher));
   if (lossGraph) model = withLoss(converted(model), converted(lossGraph), { output, labels });
   const target = labels && !lossGraph ? targetFor(labels, shape, options.loss, softLabels) : undefined;
+  const hard = target ? labelLoss(student, output, target, options) : lossGraph && graphLoss(lossGraph);
+  const share = teacher ? (options.teacherWeight ?? (hard ? 0.9 : 1)) : 0;
+  const soft = teacher && share > 0 ? teacherLoss(teacher, { student, outputs, shape, target }, options) : undefined;
   const takesLabels = target !== undefined || model.inputs.some(({ name }) => name === targetName);
-  const teacherOutput = teacher && `${teacherPrefix}${teacher.outputs[0]!.name}`;
-  const share = teacher ? (options.teacherWeight ?? (target || lossGraph ? 0.9 : 1)) : 0;
   const imageInput = student.inputs.find(({ name }) => isImages(sample.inputs[name]))?.name;
   return {
     model,
@@ -95,39 +99,101 @@ export async function objectiveFor(
     }),
     classes: shape[target?.classAxis ?? shape.length - 1] ?? 1,
     own: ({ name }) => !name.startsWith(teacherPrefix) && !name.startsWith(lossPrefix),
-    summary: summaryOf(lossGraph ? "a graph" : target?.loss, share, options.temperature),
+    summary: summaryOf(lossGraph ? "a graph" : target?.loss, soft?.summary, share),
     ...(imageInput !== undefined && {
       images: { input: imageInput, ...(softLabels && target?.classes && { classes: target.classes }) },
     }),
     objective: (a, network) => {
-      const prediction =
-        target?.loss === "binary-cross-entropy" ? logitsOf(student, output, "Sigmoid") : network.logits(output);
-      const classAxis = target?.classAxis ?? (shape.length === 3 ? 2 : 1);
-      const parts = {
-        prediction,
-        shape: network.type(prediction).shape,
-        classAxis,
-        target: targetName,
-        soft: target?.soft ?? false,
-      };
-      const report = target?.classes ? { accuracy: accuracyOf(a, parts, options.ignore) } : {};
-      let hard = target && share < 1 ? losses[target.loss](a, parts, options) : undefined;
-      if (lossGraph && share < 1)
-        hard = a.op("ReduceMean", [`${lossPrefix}${lossGraph.outputs[0]!.name}`], { keepdims: 0 });
-      if (teacherOutput === undefined || share === 0) return { loss: hard!, report };
-      const soft = distillationLoss(a, prediction, network.logits(teacherOutput), classAxis, options.temperature);
-      if (!hard) return { loss: soft, report };
-      return { loss: a.add(a.mul(hard, a.scalar(1 - share)), a.mul(soft, a.scalar(share))), report };
+      const labelled = hard?.(a, network, share < 1);
+      const report = labelled?.report ?? {};
+      if (!soft) return { loss: labelled!.loss!, report };
+      const distance = soft.write(a, network);
+      if (labelled?.loss === undefined) return { loss: distance, report };
+      return { loss: a.add(a.mul(labelled.loss, a.scalar(1 - share)), a.mul(distance, a.scalar(share))), report };
     },
   };
 }
 
-function summaryOf(loss: string | undefined, share: number, temperature: number): string {
-  if (share === 0) return loss!;
-  const soft = `the teacher's soft targets at temperature ${temperature}`;
-  return loss === undefined || share === 1
-    ? soft
-    : `${1 - share} ${loss} + ${share} ${soft}`.replace(/0\.\d+/g, (n) => `${Number(n).toPrecision(2)}`);
+type Network = Parameters<StepOptions["objective"]>[1];
+
+/** Writes the loss against the labels where it is wanted, and what of it is reported. */
+type LabelLoss = (
+  a: Arithmetic,
+  network: Network,
+  wanted: boolean,
+) => { readonly loss?: string; readonly report: Readonly<Record<string, string>> };
+
+function labelLoss(student: Graph, output: string, target: Target, options: ObjectiveOptions): LabelLoss {
+  return (a, network, wanted) => {
+    const prediction =
+      target.loss === "binary-cross-entropy" ? logitsOf(student, output, "Sigmoid") : network.logits(output);
+    const { shape } = network.type(prediction);
+    const parts = { prediction, shape, classAxis: target.classAxis, target: targetName, soft: target.soft };
+    return {
+      report: target.classes ? { accuracy: accuracyOf(a, parts, options.ignore) } : {},
+      ...(wanted && { loss: losses[target.loss](a, parts, options) }),
+    };
+  };
+}
+
+function graphLoss(graph: Graph): LabelLoss {
+  const value = `${lossPrefix}${graph.outputs[0]!.name}`;
+  return (a, _, wanted) => ({ report: {}, ...(wanted && { loss: a.op("ReduceMean", [value], { keepdims: 0 }) }) });
+}
+
+/** The distance to a teacher: see {@link objectiveOptions}. */
+function teacherLoss(
+  teacher: Graph,
+  {
+    student,
+    outputs,
+    shape,
+    target,
+  }: {
+    readonly student: Graph;
+    readonly outputs: readonly string[];
+    readonly shape: readonly number[];
+    readonly target: Target | undefined;
+  },
+  { teacherLoss: wanted, temperature }: ObjectiveOptions,
+): { readonly summary: string; write(a: Arithmetic, network: Network): string } {
+  const twins = outputs.map((name): [string, string] => {
+    const place = student.outputs.findIndex((output) => output.name === name);
+    const twin = teacher.outputs[place] ?? fail("teacher", `has no output ${place + 1}, the student's '${name}'`);
+    return [name, `${teacherPrefix}${twin.name}`];
+  });
+  // scores of classes: labels say so, or a single output of a row a sample or a token
+  const classes = target ? target.classes !== undefined : outputs.length === 1 && (shape.at(-1) ?? 1) > 1;
+  const ranked = target ? true : shape.length === 2 || shape.length === 3;
+  if (wanted === "mse" || (wanted === "auto" && !(classes && ranked))) {
+    return {
+      summary: "the teacher's outputs, squared error",
+      write(a, network) {
+        const errors = twins.map(([own, its]) => relativeError(a, network.logits(own), network.logits(its)));
+        return errors.length === 1 ? errors[0]! : a.mul(a.op("Sum", errors), a.scalar(1 / errors.length));
+      },
+    };
+  }
+  const [own, its] = twins[0]!;
+  const classAxis = target?.classAxis ?? (shape.length === 3 ? 2 : 1);
+  return {
+    summary: `the teacher's soft targets at temperature ${temperature}`,
+    write: (a, network) => distillationLoss(a, network.logits(own), network.logits(its), classAxis, temperature),
+  };
+}
+
+function floatOutputs({ outputs }: Graph, types: Awaited<ReturnType<typeof observeTypes>>): readonly string[] {
+  const float = (name: string): boolean => {
+    const dtype = types.get(name)?.dtype;
+    return dtype !== undefined && dtypes[dtype].kind === "float";
+  };
+  return outputs.map(({ name }) => name).filter(float);
+}
+
+function summaryOf(hard: string | undefined, soft: string | undefined, share: number): string {
+  if (soft === undefined) return hard!;
+  if (hard === undefined || share === 1) return soft;
+  return `${1 - share} ${hard} + ${share} ${soft}`.replace(/0\.\d+/g, (n) => `${Number(n).toPrecision(2)}`);
 }
 
 function isImages(t: Tensor | undefined): boolean {
