@@ -3,18 +3,27 @@ import type { Layer } from "./layers.ts";
 import type { PruneWeightsOptions } from "./options.ts";
 import { blockScores, type Pattern, thresholdSearch } from "./patterns.ts";
 
-/** What a density is found from. */
-export interface DensityInputs {
-  readonly layers: readonly Layer[];
-  readonly options: PruneWeightsOptions;
-  readonly pattern: Pattern;
-  /** The scores of a layer's matrix; made anew each time, and dropped. */
-  readonly scores: (layer: Layer) => Promise<Float32Array>;
+/** How many zeros there shall be. */
+export interface Goal {
+  /** Share of the weights of all layers that have no share of their own. */
+  readonly sparsity: number;
+  /** Shares of layers that have their own, by the weight's name. */
+  readonly own: ReadonlyMap<string, number>;
 }
 
-/** How many blocks of each layer go. */
-export async function blocksToPrune(inputs: DensityInputs): Promise<ReadonlyMap<Layer, number>> {
-  const { layers, options, pattern } = inputs;
+/** What the number of zeros of each layer is found from. */
+export interface DensityInputs {
+  readonly layers: readonly Layer[];
+  readonly density: PruneWeightsOptions["density"];
+  readonly goal: Goal;
+  readonly pattern: Pattern;
+  /** The scores of a layer's matrix; made anew each time, and dropped. */
+  readonly scores: (layer: Layer) => Float32Array;
+}
+
+/** How many blocks of each layer go. Yields between layers, so that the event loop may turn. */
+export function* blocksToPrune(inputs: DensityInputs): Generator<void, ReadonlyMap<Layer, number>> {
+  const { layers, density, goal, pattern } = inputs;
   const block = pattern.kind === "blocks" ? pattern.rows * pattern.columns : pattern.of;
   const blocks = (layer: Layer): number => (layer.rows * layer.columns) / block;
   const counts = new Map<Layer, number>();
@@ -23,15 +32,15 @@ export async function blocksToPrune(inputs: DensityInputs): Promise<ReadonlyMap<
     return counts;
   }
   for (const layer of layers) {
-    if (layer.wanted !== undefined) counts.set(layer, Math.round(layer.wanted * blocks(layer)));
+    const share = goal.own.get(layer.target.name);
+    if (share !== undefined) counts.set(layer, Math.round(share * blocks(layer)));
   }
-  const free = layers.filter(({ wanted }) => wanted === undefined);
-  if (options.density === "global" || options.density === "lamp") {
-    for (const [layer, count] of await byThreshold(free, pattern, inputs)) counts.set(layer, count);
+  const free = layers.filter((layer) => !goal.own.has(layer.target.name));
+  if (density === "global" || density === "lamp") {
+    for (const [layer, count] of yield* byThreshold(free, pattern, inputs)) counts.set(layer, count);
     return counts;
   }
-  const kept =
-    options.density === "uniform" ? free.map(() => 1 - options.sparsity) : erdosRenyi(free, options.sparsity);
+  const kept = density === "erdos-renyi" ? erdosRenyi(free, goal.sparsity) : free.map(() => 1 - goal.sparsity);
   for (const [i, layer] of free.entries()) counts.set(layer, Math.round((1 - kept[i]!) * blocks(layer)));
   return counts;
 }
@@ -63,28 +72,32 @@ export function erdosRenyi(layers: readonly Layer[], sparsity: number): number[]
 }
 
 /** The blocks of each layer that one threshold over all of them takes. */
-async function byThreshold(
+function* byThreshold(
   layers: readonly Layer[],
   pattern: Pattern & { kind: "blocks" },
-  { options, scores }: DensityInputs,
-): Promise<Map<Layer, number>> {
-  const unitsOf = async (layer: Layer): Promise<Float32Array> => {
-    const units = blockScores(await scores(layer), layer, pattern);
-    return options.density === "lamp" ? adaptive(units) : units;
+  { density, goal, scores }: DensityInputs,
+): Generator<void, Map<Layer, number>> {
+  const unitsOf = (layer: Layer): Float32Array => {
+    const units = blockScores(scores(layer), layer, pattern);
+    return density === "lamp" ? adaptive(units) : units;
   };
   const total = layers.reduce((sum, { rows, columns }) => sum + (rows * columns) / (pattern.rows * pattern.columns), 0);
-  const count = Math.round(options.sparsity * total);
+  const count = Math.round(goal.sparsity * total);
   const counts = new Map<Layer, number>(layers.map((layer) => [layer, 0]));
   if (count === 0) return counts;
   const search = thresholdSearch(count);
   for (let pass = 0; pass < 2; pass++) {
-    for (const layer of layers) search.add(await unitsOf(layer));
+    for (const layer of layers) {
+      yield;
+      search.add(unitsOf(layer));
+    }
     search.next();
   }
   let { value, ties } = search.result();
   for (const layer of layers) {
+    yield;
     let taken = 0;
-    for (const score of await unitsOf(layer)) if (score < value || (score === value && ties-- > 0)) taken++;
+    for (const score of unitsOf(layer)) if (score < value || (score === value && ties-- > 0)) taken++;
     counts.set(layer, taken);
   }
   return counts;

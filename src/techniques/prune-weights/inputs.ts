@@ -1,10 +1,10 @@
-import type { Batch, Dataset } from "../../data/dataset.ts";
+import { feedsOf } from "../../data/feeds.ts";
 import { type Draft, edit } from "../../graph/edit.ts";
 import { type Graph, intAttribute, intsAttribute, stringAttribute } from "../../graph/graph.ts";
 import { convertOpset } from "../../ops/convert.ts";
 import { type ObservedType, observeTypes, observeValues } from "../../platform/observe.ts";
-import type { Tensors } from "../../platform/runtime.ts";
 import { int64, toFloat32 } from "../../tensor/tensor.ts";
+import { calibrationBatches } from "../calibration-batches.ts";
 import type { WeightUse } from "../quantize-weights/targets.ts";
 import type { Context } from "../technique.ts";
 import type { Layer } from "./layers.ts";
@@ -29,9 +29,9 @@ export async function inputMoments(
   layers: readonly Layer[],
   kind: "squares" | "products",
   samples: number,
-  context: Context & { readonly data: Dataset },
+  context: Context,
 ): Promise<ReadonlyMap<Layer, Moments>> {
-  const stream = feeds(graph, context.data, samples);
+  const stream = feedsOf(calibrationBatches(graph, context, samples, 1, "prune-weights"));
   const current = convertOpset(graph, Math.max(opset, graph.opsets[""] ?? 1));
   let types: ReadonlyMap<string, ObservedType> = new Map();
   for await (const first of stream) {
@@ -173,26 +173,4 @@ function paddingOf(
   const small = total.map((pad) => Math.floor(pad / 2));
   const large = total.map((pad) => Math.ceil(pad / 2));
   return auto === "SAME_LOWER" ? [...large, ...small] : [...small, ...large];
-}
-
-/** Batches of samples, of the model's own size where that is fixed; can be run through again. */
-export function batchesOf(graph: Graph, data: Dataset, samples: number, usual: number): AsyncIterable<Batch> {
-  const first = graph.inputs.find(({ type }) => type?.kind === "tensor" && (type.shape?.length ?? 0) > 0)?.type;
-  const fixed = first?.kind === "tensor" ? first.shape?.[0] : undefined;
-  const batch = typeof fixed === "number" && fixed > 0 ? fixed : Math.min(usual, samples);
-  return {
-    async *[Symbol.asyncIterator]() {
-      const limit = Math.max(batch, samples - (samples % batch));
-      for await (const part of data.batches({ batch, limit }))
-        if (typeof fixed !== "number" || part.size === batch) yield part;
-    },
-  };
-}
-
-function feeds(graph: Graph, data: Dataset, samples: number): AsyncIterable<Tensors> {
-  return {
-    async *[Symbol.asyncIterator]() {
-      for await (const { inputs } of batchesOf(graph, data, samples, 1)) yield inputs;
-    },
-  };
 }

@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { pruningScheduleOptions } from "../../pruning/schedules.ts";
+import { recoveryOptions } from "../recovery.ts";
 import { selectionOptions } from "../selection.ts";
 
 /** Options of prune-weights. */
@@ -8,18 +10,18 @@ export const pruneWeightsOptions = z.object({
     .min(0)
     .lt(1)
     .default(0.5)
-    .describe("share of the weights that become zero; N:M patterns have their own"),
+    .describe("share of the weights that become zero, in the end; N:M patterns have their own"),
   score: z
-    .enum(["magnitude", "wanda", "sparsegpt", "taylor", "snip", "random"])
+    .enum(["magnitude", "wanda", "sparsegpt", "taylor", "snip", "movement", "random"])
     .default("magnitude")
     .describe(
-      "what goes first: small weights; small weight x norm of its input (wanda); least error after the other weights made up for it (sparsegpt); small (gradient x weight)^2 (taylor) or |gradient x weight| (snip) on labelled data; any",
+      "what goes first: small weights; small weight x norm of its input (wanda); least error after the other weights made up for it (sparsegpt); small weight^2 x mean gradient^2 (taylor) or |mean gradient x weight| (snip); weights that move towards zero (movement); any",
     ),
   density: z
-    .enum(["uniform", "global", "lamp", "erdos-renyi"])
+    .enum(["uniform", "global", "lamp", "erdos-renyi", "sensitivity"])
     .default("uniform")
     .describe(
-      "how zeros are shared out among layers: alike; by one threshold for all; by one threshold on layer-adaptive scores; by the sizes of kernels",
+      "how zeros are shared out among layers: alike; by one threshold for all; by one threshold on layer-adaptive scores; by the sizes of kernels; by what pruning each layer alone does to the outputs on the data",
     ),
   pattern: z
     .string()
@@ -48,6 +50,22 @@ export const pruneWeightsOptions = z.object({
     .positive()
     .default(0.01)
     .describe("share of the mean added to the Hessian's diagonal (sparsegpt)"),
+  ...pruningScheduleOptions,
+  rounds: z
+    .number()
+    .int()
+    .min(1)
+    .default(1)
+    .describe("prune so many times, a like share of what is left each time, and train after each"),
+  rewind: z
+    .number()
+    .int()
+    .min(0)
+    .optional()
+    .describe(
+      "train the model first, and begin every round's training with the weights that it had after so many steps; 0: those it came with",
+    ),
+  ...recoveryOptions.shape,
   ...selectionOptions,
 });
 

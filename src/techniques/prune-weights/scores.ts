@@ -1,12 +1,11 @@
-import type { Dataset } from "../../data/dataset.ts";
 import type { Graph } from "../../graph/graph.ts";
 import type { Context } from "../technique.ts";
-import { weightGradients } from "./gradients.ts";
+import { weightSlopes } from "./gradients.ts";
 import { inputMoments } from "./inputs.ts";
 import { elementOrder, type Layer, layerLabel, matrixValues } from "./layers.ts";
 import type { PruneWeightsOptions } from "./options.ts";
 
-/** The scores of a layer's matrix, none negative: what scores least goes first. */
+/** The scores of a layer's matrix, none negative: what scores least goes first, and what is zero before all else. */
 export type Scorer = (layer: Layer) => Float32Array;
 
 /** Where scores compare only within an output, as Wanda's do. */
@@ -14,48 +13,84 @@ export function comparesRows({ score, density }: PruneWeightsOptions): boolean {
   return score === "wanda" && (density === "uniform" || density === "erdos-renyi");
 }
 
+/** Whether a score is computed from data, and whether that must have labels. */
+export function scoreNeeds(score: PruneWeightsOptions["score"]): "nothing" | "data" | "labels" {
+  if (score === "snip" || score === "movement") return "labels";
+  return score === "magnitude" || score === "random" ? "nothing" : "data";
+}
+
 /**
  * Makes ready what the scores need: statistics of the inputs, or gradients, of all layers. SparseGPT's own scores change as
  * it goes: here they are magnitudes, by which zeros are shared out among layers.
  *
- * Magnitude: Han et al. 2015. Wanda: Sun et al. 2023. Taylor: Molchanov et al. 2019. SNIP: Lee et al. 2019.
+ * Magnitude: Han et al. 2015. Wanda: Sun et al. 2023. Taylor: w² E[g²], LeCun et al. 1990, Molchanov et al. 2019, see
+ * gradients.ts. SNIP: |w E[g]|, Lee et al. 2019. Movement: -w E[g], Sanh et al. 2020, here of one step from where the
+ * weights are; gradual.ts sums it up over training.
  */
 export async function scorerFor(
   graph: Graph,
   layers: readonly Layer[],
   { score, samples }: PruneWeightsOptions,
-  context: Context & { readonly data?: Dataset },
+  context: Context,
 ): Promise<Scorer> {
-  const { data } = context;
-  if (score === "random") {
-    return (layer) => {
-      const chance = context.random.fork(layer.target.name);
-      return Float32Array.from({ length: layer.rows * layer.columns }, () => chance.next());
-    };
+  switch (score) {
+    case "random":
+      return (layer) => {
+        const chance = context.random.fork(layer.target.name);
+        return matrixValues(layer, elementOrder(layer)).map((w) => (w === 0 ? 0 : chance.next()));
+      };
+    case "wanda": {
+      const moments = await inputMoments(graph, layers, "squares", samples, context);
+      reportMissing(layers, moments, context);
+      return (layer) => {
+        const scores = magnitudes(layer);
+        const norms = Float32Array.from(moments.get(layer)?.sums ?? [], Math.sqrt);
+        if (norms.length > 0) scaleColumns(scores, layer, norms);
+        return scores;
+      };
+    }
+    case "taylor":
+    case "snip":
+    case "movement":
+      return gradientScorer(graph, layers, score, samples, context);
+    case "magnitude":
+    case "sparsegpt":
+      return magnitudes;
   }
-  if (score === "wanda" && data) {
-    const moments = await inputMoments(graph, layers, "squares", samples, { ...context, data });
-    reportMissing(layers, moments, context);
-    return (layer) => {
-      const scores = magnitudes(layer);
-      const norms = Float32Array.from(moments.get(layer)?.sums ?? [], Math.sqrt);
-      if (norms.length > 0) scaleColumns(scores, layer, norms);
-      return scores;
-    };
-  }
-  if ((score === "taylor" || score === "snip") && data) {
-    const kind = score === "snip" ? "sum" : "squares";
-    const gradients = await weightGradients(graph, layers, kind, samples, { ...context, data });
-    reportMissing(layers, gradients, context);
-    return (layer) => {
-      const scores = magnitudes(layer);
-      const gradient = gradients.get(layer);
-      const order = elementOrder(layer);
-      if (gradient) for (let i = 0; i < scores.length; i++) scores[i]! *= Math.abs(gradient[order ? order[i]! : i]!);
-      return scores;
-    };
-  }
-  return magnitudes;
+}
+
+async function gradientScorer(
+  graph: Graph,
+  layers: readonly Layer[],
+  score: "taylor" | "snip" | "movement",
+  samples: number,
+  context: Context,
+): Promise<Scorer> {
+  const slopes = await weightSlopes(graph, layers, score === "taylor" ? "squares" : "sums", samples, context);
+  reportMissing(layers, slopes, context);
+  const products = (layer: Layer): Float32Array => {
+    const [order, slope] = [elementOrder(layer), slopes.get(layer)];
+    const values = matrixValues(layer, order);
+    return values.map((w, i) => (slope ? w * slope[order ? order[i]! : i]! : -Math.abs(w)));
+  };
+  if (score !== "movement") return (layer) => products(layer).map(Math.abs);
+  const low = Math.min(...layers.map((layer) => lowest(products(layer).map((v) => -v))));
+  return (layer) => {
+    const values = matrixValues(layer, elementOrder(layer));
+    return products(layer).map((v, i) => aboveZeros(-v, values[i]!, low));
+  };
+}
+
+/** The smallest of numbers. */
+export function lowest(values: Float32Array): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (const value of values) if (value < least) least = value;
+  return least;
+}
+
+/** A score that may be negative, made one that is not: above the lowest of all, and 0 for a weight that is zero. */
+export function aboveZeros(score: number, weight: number, low: number): number {
+  return weight === 0 ? 0 : score - low;
 }
 
 function magnitudes(layer: Layer): Float32Array {
