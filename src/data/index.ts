@@ -9,6 +9,7 @@ import { withValidation } from "./hold-out.ts";
 import { idx } from "./idx.ts";
 import { imageFolder } from "./image-folder.ts";
 import { userModule } from "./module.ts";
+import { onlySplits } from "./only-splits.ts";
 import type { DataSource, DatasetKind, DatasetOptions } from "./source.ts";
 import { tabular } from "./tabular.ts";
 import { tokens } from "./tokens.ts";
@@ -55,30 +56,6 @@ async function lookAt(path: string, files: Files, options: DatasetOptions): Prom
   const name = path.slice(path.lastIndexOf("/") + 1);
   const entries = stat.kind === "folder" ? await files.list(path) : [{ name, ...stat }];
   return { path, kind: stat.kind, entries, files, open: fileOpener(files), options };
-}
-
-/** The dataset with some of its splits alone. */
-function onlySplits(dataset: Dataset, splits: readonly string[]): Dataset {
-  for (const split of splits) {
-    if (dataset.splits.includes(split)) continue;
-    const known = dataset.splits.map((name) => `'${name}'`).join(", ");
-    fail(dataset.name, `it has no split '${split}'`, `It has ${known}`);
-  }
-  const check = (wanted = splits[0]!): string =>
-    splits.includes(wanted)
-      ? wanted
-      : fail(dataset.name, `its split '${wanted}' was not chosen`, `Only '${splits.join("', '")}' was`);
-  const { holdOut } = dataset;
-  return {
-    ...dataset,
-    name: `${dataset.name}#${splits.join()}`,
-    splits,
-    size: (wanted) => dataset.size(check(wanted)),
-    batches: (options) => dataset.batches({ ...options, split: check(options.split) }),
-    ...(holdOut && {
-      holdOut: (split, share, seed) => onlySplits(holdOut(check(split), share, seed), [...splits, "val"]),
-    }),
-  };
 }
 
 /** Refuses values that are not finite, and says once when the values look as if normalization was forgotten. */

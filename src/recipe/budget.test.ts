@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { sqnr } from "../metrics/reference.ts";
-import { dropOf, idealScore, samplesToProve } from "./budget.ts";
+import { dropOf, idealScore, samplesToProve, worstAllowed } from "./budget.ts";
 import type { Score } from "./ledger.ts";
 
 const score = (value: number, better: Score["better"], unit?: string): Score => ({
@@ -27,6 +27,13 @@ test("decibels drop by the amplitude of the noise", () => {
   const ideal = idealScore(sqnr, 10);
   expect(dropOf(ideal, score(40, "higher", "dB")).drop).toBeCloseTo(0.01, 12);
   expect(dropOf(ideal, score(20, "higher", "dB")).drop).toBeCloseTo(0.1, 12);
+});
+
+test("the worst score allowed drops by the budget", () => {
+  for (const before of [score(0.9, "higher", "%"), score(2, "lower"), score(50, "higher", "dB")]) {
+    const worst = worstAllowed(before, 0.01);
+    expect(dropOf(before, { ...before, value: worst }).drop).toBeCloseTo(0.01, 12);
+  }
 });
 
 test("a score that is no number is over every budget", () => {

@@ -40,6 +40,12 @@ function noiseDrop(before: Score, after: Score): Drop {
   return { drop: noise(after.value), ...(bounds && { interval: bounds }) };
 }
 
+/** The worst value that a budget allows: the one whose {@link dropOf} is the budget. */
+export function worstAllowed({ value, better, unit }: Score, budget: number): number {
+  if (unit === "dB") return -20 * Math.log10(budget + 10 ** (-value / 20));
+  return value + (better === "higher" ? -budget : budget) * (unit === "%" ? 1 : Math.abs(value));
+}
+
 /**
  * Samples needed for a 95 % interval of a paired drop to stay inside the budget, from the interval that the samples at
  * hand gave: its half-width shrinks with the square root of their number. Undefined where the drop itself is outside.

@@ -13,6 +13,14 @@ export interface StepCache {
   put(index: number, step: Step, graph: Graph, entry: LedgerEntry): Promise<void>;
 }
 
+/** The cache of a chain of steps, without the first ones. */
+export function laterSteps(cache: StepCache, first: number): StepCache {
+  return {
+    get: (index, step) => cache.get(index + first, step),
+    put: (index, step, graph, entry) => cache.put(index + first, step, graph, entry),
+  };
+}
+
 /** Everything a step's result depends on beyond the steps before it. */
 export interface KeyParts {
   readonly model: string;

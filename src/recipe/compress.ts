@@ -1,7 +1,7 @@
 import { messageOf, PareError } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Context, Step } from "../techniques/technique.ts";
-import type { StepCache } from "./cache.ts";
+import { laterSteps, type StepCache } from "./cache.ts";
 import { harmfulNodes } from "./harmful.ts";
 import type { Gain, Judge, KernelChange, Verdict } from "./judge.ts";
 import type { LedgerEntry, Measurement } from "./ledger.ts";
@@ -162,14 +162,6 @@ async function attempt(
   } finally {
     search.longest = Math.max(search.longest, (performance.now() - began) / 1000);
   }
-}
-
-/** The cache of a plan's steps, without the first ones. */
-function laterSteps(cache: StepCache, first: number): StepCache {
-  return {
-    get: (index, step) => cache.get(index + first, step),
-    put: (index, step, graph, entry) => cache.put(index + first, step, graph, entry),
-  };
 }
 
 /** Plans that lose too much but would beat the best inside the budget, with their harmful nodes given back to float. */

@@ -56,6 +56,23 @@ test("a limit bounds what is scored, and the same seed cuts the same", async () 
   expect(await contents(other.confirmation)).not.toEqual(await contents(first.confirmation));
 });
 
+test("what may be learned from is neither chosen nor confirmed by, and shuffles", async () => {
+  const pool = numbers({ all: 100 });
+  const { holdOut: _, ...fixed } = pool;
+  for (const data of [pool, fixed]) {
+    const parts = await splitData(data, { seed: 3, learn: true, calibration: 10 });
+    expect(parts.samples).toEqual({ calibration: 10, selection: 20, confirmation: 20 });
+    const learned = await contents(parts.training);
+    expect(learned).toHaveLength(60);
+    const scored = [...(await contents(parts.selection)), ...(await contents(parts.confirmation))];
+    expect(new Set([...learned, ...scored]).size).toBe(100);
+    expect(new Set([...learned, ...(await contents(parts.calibration))]).size).toBe(60);
+  }
+  const apart = await splitData(numbers({ train: 50, val: 8, test: 30 }), { seed: 3, learn: true });
+  expect(apart.training.splits).toEqual(["train", "val"]);
+  expect(await contents(apart.training)).toHaveLength(50);
+});
+
 test("too few samples are refused", async () => {
   await expect(splitData(numbers({ all: 2 }), { seed: 0 })).rejects.toThrow("2 samples are too few");
 });

@@ -35,7 +35,7 @@ export interface RecoveryContext extends Pick<Context, "runtime" | "random" | "s
   /** Samples to score with: those to learn from too, where there are no others. */
   readonly data?: Dataset;
   readonly training?: Context["training"];
-  /** The model before the technique: the teacher. */
+  /** The model before the technique: the teacher, where there is no other. */
   readonly original: Graph;
   /** What acts on the weights before the first step and after every update. */
   readonly constraints?: readonly Constraint[];
@@ -67,7 +67,7 @@ export async function recover(graph: Graph, options: RecoveryOptions, context: R
       if (entry.kind === "epoch") log(epochLine(entry));
       training?.record?.(entry);
     },
-    ...(distill && { teacher: original }),
+    ...(distill && { teacher: training?.teacher ?? original }),
     ...(constraints && { constraints }),
     ...(store && { store }),
   });

@@ -31,6 +31,8 @@ export interface Context {
 export interface TrainingContext {
   /** Samples to learn from; those of the context if absent. */
   readonly data?: Dataset;
+  /** The model to learn from; the one before the step if absent. */
+  readonly teacher?: Graph;
   /** Where checkpoints are kept: a step that was killed continues from its last one. */
   readonly store?: CheckpointStore;
   /** A line of the metrics log. */
