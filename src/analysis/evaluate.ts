@@ -4,13 +4,13 @@ import { evaluationSplit } from "../data/samples.ts";
 import { requiredInputs } from "../data/synthetic.ts";
 import { fail, PareError } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
+import { changeOf, type ResamplingOptions, type ScoreChange, type ScoreResult, scoreOf } from "../metrics/change.ts";
 import { defaultMetrics, type Judged, type Metric, type Row } from "../metrics/index.ts";
 import { givesProbabilities } from "../metrics/probabilities.ts";
 import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
 import { dtypes, packedBytes } from "../tensor/dtype.ts";
 import { type Tensor, tensor, toFloat32 } from "../tensor/tensor.ts";
 import { addSums, type Closeness, closenessOf, type Sums } from "./closeness.ts";
-import { changeOf, type ResamplingOptions, type ScoreChange, type ScoreResult, scoreOf } from "./scores.ts";
 
 /** A model to evaluate, and how to call it in results. */
 export interface NamedModel {

@@ -1,7 +1,8 @@
+export * from "../metrics/change.ts";
+export * from "../metrics/statistics.ts";
 export * from "../platform/observe.ts";
 export * from "./calibrate.ts";
 export type { Closeness } from "./closeness.ts";
-export * from "./compare.ts";
 export * from "./cost.ts";
 export * from "./divergence.ts";
 export * from "./duplicates.ts";
@@ -18,5 +19,4 @@ export * from "./inspect.ts";
 export * from "./latency.ts";
 export * from "./layers.ts";
 export * from "./ranges.ts";
-export * from "./scores.ts";
 export * from "./size.ts";

@@ -1,7 +1,7 @@
 import { fail } from "../errors.ts";
+import { bootstrapInterval, type Interval, quantile } from "../metrics/statistics.ts";
 import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
 import { random } from "../random.ts";
-import { bootstrapInterval, type Interval, quantile } from "./compare.ts";
 import type { NamedModel } from "./evaluate.ts";
 
 /** Time of one inference of a model, milliseconds. */

@@ -57,6 +57,7 @@ export async function recover(graph: Graph, options: RecoveryOptions, context: R
   return finetune(graph, rest, {
     runtime,
     data,
+    untrained: true,
     seed: random.fork(name).int(2 ** 31),
     signal,
     log,

@@ -74,6 +74,13 @@ test("a model that no epoch betters comes back as it was", async () => {
     expect(worse.model.weights.get(name)!.bytes(), name).toEqual(weight.bytes());
 });
 
+test("an epoch that is better by no more than chance does not replace the model as it was", async () => {
+  const trained = await tuned(network(), { optimizer: "adam", rate: 0.02, epochs: 8 });
+  // steps so small that at most a sample or two change sides
+  const same = await tuned(trained.model, { optimizer: "sgd", rate: 1e-3, epochs: 3 });
+  expect(same.best.epoch).toBe(0);
+});
+
 test("an untrained model is not a candidate, and nothing is held out on request", async () => {
   const once = { epochs: 1, rate: 1e-9 };
   expect((await tuned(network(), once, { untrained: true })).best.epoch).toBe(1);

@@ -96,8 +96,8 @@ const unfoldSamples = 1024;
 
 /**
  * Trains a model further on data: loss, metric and form of the labels are found from both, and what of the rate is not
- * given from the model. The weights of the best epoch by the validation split are kept; the model as it was is one of the
- * candidates, so that none is handed out that scores worse there.
+ * given from the model. The weights of the best epoch by the validation split are kept, or the model as it was,
+ * where none is clearly better there: by the paired 95 % interval.
  *
  * @throws PareError where data and model do not fit, or nothing can learn
  */

@@ -1,6 +1,7 @@
 import { hideTokens } from "../data/mask-tokens.ts";
 import type { Graph } from "../graph/graph.ts";
-import type { Row } from "../metrics/index.ts";
+import { changeOf } from "../metrics/change.ts";
+import type { Metric, Row } from "../metrics/index.ts";
 import { givesProbabilities } from "../metrics/probabilities.ts";
 import { random } from "../random.ts";
 import type { TrainContext } from "./train.ts";
@@ -8,8 +9,8 @@ import type { TrainContext } from "./train.ts";
 /** Samples a batch while validating. */
 const validationBatch = 128;
 
-/** The metric over the validation split; where tokens are hidden, the same ones every time. */
-export async function scoreOf(model: Graph, context: TrainContext): Promise<number> {
+/** The metric's rows over the validation split; where tokens are hidden, the same ones every time. */
+export async function validationRows(model: Graph, context: TrainContext): Promise<readonly Row[]> {
   const { runtime, data, metric, validationSplit, tokens, signal } = context;
   const session = await runtime.open(model);
   const probabilities = givesProbabilities(model);
@@ -32,5 +33,14 @@ export async function scoreOf(model: Graph, context: TrainContext): Promise<numb
   } finally {
     await session.release();
   }
-  return metric!.value(rows);
+  return rows;
+}
+
+/**
+ * Whether one model scores better than another on the same samples by more than chance: the paired 95 % interval of the
+ * difference does not hold 0.
+ */
+export function clearlyBetter(metric: Metric, rows: readonly Row[], than: readonly Row[]): boolean {
+  const { interval: [low, high] = [0, 0] } = changeOf(metric, than, rows);
+  return metric.better === "higher" ? low > 0 : high < 0;
 }

@@ -4,7 +4,7 @@ import type { TokenMasking } from "../data/mask-tokens.ts";
 import { type BatchPlan, plannedBatches } from "../data/plan.ts";
 import { fail } from "../errors.ts";
 import type { Graph, Node } from "../graph/graph.ts";
-import type { Metric } from "../metrics/index.ts";
+import type { Metric, Row } from "../metrics/index.ts";
 import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type CheckpointStore, decodeCheckpoint, encodeCheckpoint } from "./checkpoint.ts";
@@ -23,7 +23,7 @@ import {
   type TrainRecord,
 } from "./progress.ts";
 import { makeSchedule, type Schedule } from "./schedules.ts";
-import { scoreOf } from "./score.ts";
+import { clearlyBetter, validationRows } from "./score.ts";
 import { StateBuffers, withWeights } from "./state.ts";
 import { type StepOptions, type TrainingStep, trainingStep } from "./step.ts";
 
@@ -51,7 +51,7 @@ export interface TrainContext {
   readonly settings?: StepOptions["settings"];
   /** What acts on the weights before the first step and after every update, in this order. */
   readonly constraints?: readonly Constraint[];
-  /** The model as it is counts as the best so far, where there is a validation split. */
+  /** The model as it is counts as the best, until an epoch is clearly better on the validation split. */
   readonly judgeStart?: boolean;
   readonly batchStatistics?: boolean;
   readonly seed: number;
@@ -135,6 +135,8 @@ class Run {
   readonly #schedule: Schedule;
   readonly #buffers: StateBuffers;
   readonly #constraints: Constraints;
+  /** What the model scored as it was, where that counts. */
+  #start: readonly Row[] | undefined;
   #progress = startOfRun();
   #done = 0;
   #saved = performance.now();
@@ -239,8 +241,9 @@ class Run {
     const epoch = Math.ceil(this.#done / perEpoch);
     const weights = this.#buffers.weights();
     const judged = metric && validationSplit !== undefined;
-    const score = judged ? await scoreOf(this.#withWeights(weights), this.#context) : undefined;
-    await this.#keepBest(epoch, score, weights);
+    const rows = judged ? await validationRows(this.#withWeights(weights), this.#context) : undefined;
+    const score = rows && metric!.value(rows);
+    await this.#keepBest(epoch, rows, weights);
     const record: EpochRecord = {
       kind: "epoch",
       step: this.#done,
@@ -265,32 +268,47 @@ class Run {
     return true;
   }
 
-  /** Keeps the weights where their score is the best so far, or where there is none. */
-  async #keepBest(epoch: number, score: number | undefined, weights: ReadonlyMap<string, Tensor>): Promise<void> {
+  /**
+   * Keeps the weights where their score is the best so far, or where there is none. What the model scored as it was is
+   * beaten only by what is clearly better.
+   */
+  async #keepBest(
+    epoch: number,
+    rows: readonly Row[] | undefined,
+    weights: ReadonlyMap<string, Tensor>,
+  ): Promise<void> {
     const { metric, store, run = "" } = this.#context;
     const { best } = this.#progress;
     if (!this.#ready()) {
       this.#progress.best = { epoch };
       return;
     }
+    const score = rows && metric!.value(rows);
+    const higher = metric?.better === "higher";
     const better =
-      score === undefined ||
-      best.score === undefined ||
-      (metric!.better === "higher" ? score > best.score : score < best.score);
-    if (!better) return;
+      score === undefined || best.score === undefined || (higher ? score > best.score : score < best.score);
+    if (!better || (rows && this.#start && best.epoch === 0 && !clearlyBetter(metric!, rows, this.#start))) return;
     this.#progress.best = { epoch, ...(score !== undefined && { score }) };
     if (score === undefined) return;
     await store?.write(bestName, encodeCheckpoint({ run, step: this.#done, state: weights, progress: {} }));
     this.#buffers.best = weights;
   }
 
+  /** Scores the model as it was; of a run that goes on, where nothing has beaten it yet. */
   async #judgeStart(): Promise<void> {
     const { judgeStart, metric, validationSplit, log } = this.#context;
-    if (!judgeStart || !metric || validationSplit === undefined || this.#done > 0 || !this.#ready()) return;
-    const weights = this.#buffers.weights();
-    const score = await scoreOf(this.#withWeights(weights), this.#context);
-    log(`${metric.name} before: ${score.toPrecision(4)}`);
-    await this.#keepBest(0, score, weights);
+    const { best } = this.#progress;
+    if (!judgeStart || !metric || validationSplit === undefined) return;
+    if (this.#done > 0) {
+      const kept = best.epoch === 0 && best.score !== undefined ? this.#buffers.best : undefined;
+      if (kept) this.#start = await validationRows(this.#withWeights(kept), this.#context);
+    } else if (this.#ready()) {
+      const weights = this.#buffers.weights();
+      const rows = await validationRows(this.#withWeights(weights), this.#context);
+      log(`${metric.name} before: ${metric.value(rows).toPrecision(4)}`);
+      await this.#keepBest(0, rows, weights);
+      this.#start = rows;
+    }
   }
 
   async #resume(): Promise<void> {

@@ -170,7 +170,7 @@ function summary({ best, records }: TrainResult, path: string): string {
 }
 
 function chosen(epoch: number): string {
-  return epoch === 0 ? "as it was: no epoch was better" : `epoch ${epoch}`;
+  return epoch === 0 ? "as it was: no epoch was clearly better" : `epoch ${epoch}`;
 }
 
 function scoreText(score: number, metric: string | undefined): string {

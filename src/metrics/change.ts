@@ -1,5 +1,5 @@
-import type { Metric, Row } from "../metrics/index.ts";
-import { bootstrapInterval, type Interval, mcnemar, type PairedTest, pairedBootstrap, wilson } from "./compare.ts";
+import type { Metric, Row } from "./metric.ts";
+import { bootstrapInterval, type Interval, mcnemar, type PairedTest, pairedBootstrap, wilson } from "./statistics.ts";
 
 /** A metric of a model on some data. */
 export interface ScoreResult {
