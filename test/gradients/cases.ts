@@ -395,6 +395,13 @@ const poolings: GradientCase[] = [
     attributes: { kernel_shape: [3], strides: [2], ceil_mode: 1 },
     step: 1e-3,
   },
+  {
+    op: "MaxPool",
+    note: "padded, apart",
+    inputs: [[2, 2, 6, 6]],
+    attributes: { kernel_shape: [2, 3], strides: [3, 3], pads: [1, 1, 1, 1], ceil_mode: 1 },
+    step: 1e-3,
+  },
   { op: "AveragePool", inputs: [[2, 3, 6, 6]], attributes: { kernel_shape: [2, 2], strides: [2, 2] } },
   {
     op: "AveragePool",

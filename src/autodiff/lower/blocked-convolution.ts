@@ -109,7 +109,9 @@ export const blockedInputGradient: BlockedLowering = (node, layout) => {
   const apart = (x: string, channelsOfX: number): string => zerosBetween(x, channelsOfX, output, strides, layout);
   const single = kernel.every((k) => k === 1) && pads.every((pad) => pad === 0);
   // with one tap the convolution can come first, on the smaller image
-  const form = single ? apart(conv(layout.blocked(dy)), input[1]!) : conv(apart(layout.blocked(dy), output[1]!));
+  const form = single
+    ? apart(conv(layout.blocked(dy, output)), input[1]!)
+    : conv(apart(layout.blocked(dy, output), output[1]!));
   layout.give(node.outputs[0]!, form, input);
   return true;
 };
@@ -165,7 +167,7 @@ function spatialWeights(node: Node, layout: Layout): string {
     number,
     number,
   ];
-  const lines = g.op("Reshape", [layout.blocked(x), ints(g, [n * ins, height, width * block])]);
+  const lines = g.op("Reshape", [layout.blocked(x, input), ints(g, [n * ins, height, width * block])]);
   const ends = [rows - height - begins[0]!, columns - width - begins[1]!] as const;
   const pads = [0, begins[0]!, begins[1]! * block, 0, ends[0], ends[1] * block];
   const whole = pads.every((pad) => pad === 0) ? lines : g.op("Pad", [lines, ints(g, pads), scalar(g, 0)]);
@@ -178,7 +180,7 @@ function spatialWeights(node: Node, layout: Layout): string {
   const few = 2 * padded(output[1]!) * sizeOf(kernel) <= h * w;
   const together = few ? 1 : ([8, 4, 2].find((size) => n % size === 0) ?? 1);
   const groups = n / together;
-  const split = g.op("Reshape", [layout.blocked(dy), ints(g, [groups, together, outs, h * w * block])]);
+  const split = g.op("Reshape", [layout.blocked(dy, output), ints(g, [groups, together, outs, h * w * block])]);
   const swapped = together === 1 || outs === 1 ? split : g.op("Transpose", [split], { perm: [0, 2, 1, 3] });
   const filters = g.op("Reshape", [swapped, ints(g, [groups * outs * block, together, h, w])]);
   const taps = g.op(`${nchwc}:Conv`, [planes, filters], {
@@ -211,7 +213,7 @@ function pointwiseWeights(node: Node, layout: Layout): string {
   const pads = [...window.begins, ...window.ends];
   const whole = window.strides.every((stride) => stride === 1) && pads.every((pad) => pad === 0);
   // where there are strides or padding, the places that dy meets are copied out by a convolution
-  const ones = [layout.blocked(x), layout.tap(input[1]!)];
+  const ones = [layout.blocked(x, input), layout.tap(input[1]!)];
   const met = whole ? ones[0]! : g.op(`${nchwc}:Conv`, ones, attributesOf(window, pads, ins * block));
   const merged = out * ins * block > (out + ins * block) * places;
   const [left, right] = [
@@ -250,8 +252,8 @@ function depthwiseWeights(node: Node, layout: Layout): boolean {
     const room = input[i + 2]! + begins[i]! + ends[i]! - ((output[i + 2]! - 1) * strides[i]! + 1);
     return Math.floor(room / dilations[i]!) + 1;
   });
-  const image = g.op("Reshape", [layout.blocked(x), ints(g, [1, all, ...input.slice(2)])]);
-  const filters = g.op("Reshape", [layout.blocked(dy), ints(g, [all, 1, ...output.slice(2)])]);
+  const image = g.op("Reshape", [layout.blocked(x, input), ints(g, [1, all, ...input.slice(2)])]);
+  const filters = g.op("Reshape", [layout.blocked(dy, output), ints(g, [all, 1, ...output.slice(2)])]);
   const swapped: Window = { ...window, kernel: output.slice(2), strides: dilations, dilations: strides };
   const taps = g.op(`${nchwc}:Conv`, [image, filters], attributesOf(swapped, [...begins, ...ends], all));
   const perImage = g.op("Reshape", [taps, ints(g, [n, all / n / block, ...made, block])]);

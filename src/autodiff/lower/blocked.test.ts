@@ -93,6 +93,7 @@ const cases: readonly ConvCase[] = [
   { name: "same upper", input: [2, 16, 7, 8], attributes: { auto_pad: "SAME_UPPER", strides: [2, 2] } },
   { name: "three channels in", input: [2, 3, 8, 8], attributes: { pads: [1, 1, 1, 1] } },
   { name: "channels that need filling", input: [2, 24, 6, 6], out: 44, attributes: { pads: [1, 1, 1, 1] } },
+  { name: "channels that are no multiple of four", input: [2, 22, 6, 6], out: 50, kernel: [5, 5] },
   { name: "wide, few places", input: [3, 64, 4, 4], out: 64, attributes: { pads: [1, 1, 1, 1] } },
   { name: "depthwise", input: [2, 32, 7, 7], out: 32, attributes: { group: 32, pads: [1, 1, 1, 1] } },
   { name: "depthwise, filled", input: [2, 24, 7, 7], out: 24, attributes: { group: 24, pads: [1, 1, 1, 1] } },
@@ -124,6 +125,38 @@ describe.skipIf(block === undefined)("the blocked layout gives the plain layout'
     ];
     const { plain, blocked, laidOut } = await bothLayouts(nodes, weights, draw(...input));
     expect(isBlocked(laidOut)).toBeGreaterThan(1);
+    expectAlike(plain, blocked);
+  });
+
+  test.each<{ readonly name: string; readonly op: string; readonly attributes: Record<string, readonly number[]> }>([
+    { name: "largest of windows that tile", op: "MaxPool", attributes: { kernel_shape: [2, 3], strides: [2, 3] } },
+    { name: "largest of windows with a rest", op: "MaxPool", attributes: { kernel_shape: [4, 4], strides: [4, 4] } },
+    { name: "largest of overlapping windows", op: "MaxPool", attributes: { kernel_shape: [3, 3], pads: [1, 1, 1, 1] } },
+    { name: "mean of windows", op: "AveragePool", attributes: { kernel_shape: [2, 2], strides: [2, 2] } },
+    { name: "mean of padded windows", op: "AveragePool", attributes: { kernel_shape: [3, 3], pads: [1, 1, 1, 1] } },
+    { name: "mean of all", op: "GlobalAveragePool", attributes: {} },
+  ])("$name", async ({ op, attributes }) => {
+    const nodes = [
+      makeNode("Conv", ["x", "w", "b"], ["c"], { pads: [1, 1, 1, 1] }),
+      makeNode(op, ["c"], ["p"], attributes),
+      makeNode("Mul", ["p", "p"], ["y"]),
+    ];
+    const { plain, blocked, laidOut } = await bothLayouts(
+      nodes,
+      { w: draw(20, 16, 3, 3), b: draw(20) },
+      draw(2, 16, 6, 6),
+    );
+    expectAlike(plain, blocked);
+    expect(laidOut.nodes.some((node) => node.op === op && node.domain.endsWith("nchwc"))).toBe(true);
+  });
+
+  test("windows that are zero throughout, as after a Relu, share their gradient", async () => {
+    const nodes = [
+      makeNode("Conv", ["x", "w"], ["c"]),
+      makeNode("Relu", ["c"], ["a"]),
+      makeNode("MaxPool", ["a"], ["y"], { kernel_shape: [2, 2], strides: [2, 2] }),
+    ];
+    const { plain, blocked } = await bothLayouts(nodes, { w: draw(16, 16, 1, 1) }, draw(2, 16, 6, 6));
     expectAlike(plain, blocked);
   });
 

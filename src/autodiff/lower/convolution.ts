@@ -150,8 +150,8 @@ function strided(g: Writer, x: Shaped, dy: Shaped, { strides, dilations }: Windo
 }
 
 /**
- * One matrix product a tap, summed over the batch. At stride 1 the padded image is flattened, so that every tap is one
- * contiguous piece of it: dy then gets the padded image's rows, zeros at their ends.
+ * One matrix product a tap, of several taps where channels are few, summed over the batch. At stride 1 the padded image
+ * is flattened, so that every tap is one contiguous piece of it: dy then gets the padded image's rows, zeros at their ends.
  */
 function weightByTaps(g: Writer, x: Shaped, dy: Shaped, window: Window): string {
   const { kernel, strides, dilations } = window;
@@ -179,13 +179,24 @@ function weightByTaps(g: Writer, x: Shaped, dy: Shaped, window: Window): string 
     rows = g.op("Reshape", [dy.name, ints(g, [n, out, places])]);
     pieces = (tap) => g.op("Reshape", [strided(g, image, dy, window, tap), ints(g, [n, channels, places])]);
   }
-  const products = all.map((tap) => {
-    const product = g.op("MatMul", [rows, g.op("Transpose", [pieces(tap)], { perm: [0, 2, 1] })]);
-    return g.op("ReduceSum", [product, ints(g, [0])], { keepdims: 1 });
+  const perProduct = channels < fewChannels ? Math.ceil(productWidth / channels) : 1;
+  const products = chunks(all, perProduct).map((some) => {
+    const columns = some.length === 1 ? pieces(some[0]!) : g.op("Concat", some.map(pieces), { axis: 1 });
+    const product = g.op("MatMul", [rows, g.op("Transpose", [columns], { perm: [0, 2, 1] })]);
+    const sum = g.op("ReduceSum", [product, ints(g, [0])], { keepdims: 0 });
+    return g.op("Reshape", [sum, ints(g, [out, some.length, channels])]);
   });
-  const stacked = products.length === 1 ? products[0]! : g.op("Concat", products, { axis: 0 });
-  const ordered = g.op("Transpose", [stacked], { perm: [1, 2, 0] });
+  const stacked = products.length === 1 ? products[0]! : g.op("Concat", products, { axis: 1 });
+  const ordered = g.op("Transpose", [stacked], { perm: [0, 2, 1] });
   return g.op("Reshape", [ordered, ints(g, [out, channels, ...kernel])]);
+}
+
+/** With fewer channels than this, several taps share a matrix product: one of few columns takes as long as one of many. */
+const fewChannels = 16;
+const productWidth = 32;
+
+function chunks<T>(values: readonly T[], size: number): readonly (readonly T[])[] {
+  return Array.from({ length: Math.ceil(values.length / size) }, (_, i) => values.slice(i * size, (i + 1) * size));
 }
 
 /** One channel a group: the sum over batch and places of x dy, tap by tap. */

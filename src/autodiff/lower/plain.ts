@@ -3,6 +3,7 @@ import { type Graph, makeNode, type Node, opKey } from "../../graph/graph.ts";
 import { recorder, type Writer } from "../writer.ts";
 import { batchNormalization, channelAffine, channelDot, channelSum } from "./channels.ts";
 import { convInputGradient, convWeightGradient } from "./convolution.ts";
+import { maxPoolGradient } from "./pooling.ts";
 
 /** Writes one of pare's own operators in others and gives the name of the result. */
 export type Lowering = (g: Writer, node: Node) => string;
@@ -24,6 +25,8 @@ export const plainLowerings: Readonly<Record<string, Lowering>> = {
   "pare:ConvInputGradient": convInputGradient,
   /** (x, dy) -> dw of a convolution. */
   "pare:ConvWeightGradient": convWeightGradient,
+  /** (x, y, dy, the winners' places, optional) -> dx of a max pool whose windows don't overlap. */
+  "pare:MaxPoolGradient": maxPoolGradient,
 };
 
 /** The graph without operators of pare's own; itself where it has none. */

@@ -1,7 +1,7 @@
 import { intAttribute, intsAttribute, stringAttribute } from "../../graph/graph.ts";
 import { float32, sizeOf } from "../../tensor/tensor.ts";
 import type { Backward, Rule } from "../rule.ts";
-import { ints, scalar } from "../writer.ts";
+import { ints, scalar, type Writer } from "../writer.ts";
 import { gradientAttributes, type Window, windowOf } from "./convolution.ts";
 import { div, dyOf, expanded, mul, reshaped, scaled, shapeIn, shapeOut, sumOver } from "./helpers.ts";
 import { zeros } from "./shaping.ts";
@@ -10,20 +10,43 @@ function spatialAxes(shape: readonly number[]): number[] {
   return shape.map((_, i) => i).slice(2);
 }
 
-/** Every place that won a window gets the window's gradient; the pool is run again for the winners' places. */
+/**
+ * Every place that won a window gets the window's gradient. Windows that overlap add up where they have the same winner;
+ * those that don't leave the choice of how to the lowering.
+ */
 export const maxPoolRule: Rule = (g) => {
-  const shape = shapeIn(g, 0);
-  const { storage_order: _, ...attributes } = g.node.attributes;
-  const [, winners] = g.node.outputs[1]
-    ? [undefined, g.node.outputs[1]]
-    : g.ops("MaxPool", [g.node.inputs[0]!], attributes, 2);
-  const flat = (x: string): string => g.op("Reshape", [x, ints(g, [-1])]);
-  const sum = g.op("ScatterElements", [zeros(g, [sizeOf(shape)]), flat(winners!), flat(dyOf(g))], {
-    axis: 0,
-    reduction: "add",
-  });
+  const [shape, pooled] = [shapeIn(g, 0), shapeOut(g)];
+  const kernel = intsAttribute(g.node, "kernel_shape") ?? [];
+  const window = windowOf(g.node, kernel, shape.slice(2), pooled.slice(2));
+  const { strides, dilations } = window;
+  const apart = kernel.every((k, i) => strides[i]! > (k - 1) * dilations[i]!);
+  const ceilMode = intAttribute(g.node, "ceil_mode", 0);
+  const known = intAttribute(g.node, "storage_order", 0) === 0 ? g.node.outputs[1] : undefined;
+  const [x, y, dy] = [g.node.inputs[0]!, g.node.outputs[0]!, dyOf(g)];
+  if (apart && g.type(x).dtype === "float32") {
+    const inputs = known ? [x, y, dy, known] : [x, y, dy];
+    const attributes = { ...gradientAttributes(window, shape, pooled), ceil_mode: ceilMode };
+    return [g.op("pare:MaxPoolGradient", inputs, attributes)];
+  }
+  const winners = known || winnersOf(g, x, window, ceilMode);
+  const flat = (value: string): string => g.op("Reshape", [value, ints(g, [-1])]);
+  const attributes = { axis: 0, reduction: "add" };
+  const sum = g.op("ScatterElements", [zeros(g, [sizeOf(shape)]), flat(winners), flat(dy)], attributes);
   return [g.op("Reshape", [sum, ints(g, shape)])];
 };
+
+/** The places that win the windows of a max pool, counted over the whole input; the pool is run again for them. */
+export function winnersOf(g: Writer, x: string, window: Window, ceilMode: number): string {
+  const { kernel, strides, dilations, begins, ends } = window;
+  const attributes = {
+    kernel_shape: [...kernel],
+    strides: [...strides],
+    dilations: [...dilations],
+    pads: [...begins, ...ends],
+    ceil_mode: ceilMode,
+  };
+  return g.ops("MaxPool", [x], attributes, 2)[1]!;
+}
 
 export const averagePoolRule: Rule = (g) => {
   const shape = shapeIn(g, 0);
@@ -36,11 +59,14 @@ export const averagePoolRule: Rule = (g) => {
     return Math.max(window.ends[i]!, reach - shape[i + 2]! - window.begins[i]!);
   });
   const channels = shape[1]!;
-  const ones = g.constant(float32([channels, 1, ...kernel], new Float32Array(channels * sizeOf(kernel)).fill(1)));
   const counted = divisors(g, shape.slice(2), shapeOut(g).slice(2), window);
-  const share = g.op("Div", [dyOf(g), g.constant(float32([1, 1, ...shapeOut(g).slice(2)], counted))]);
+  // where all windows are over as many elements, their number is in the filter
+  const even = counted.every((count) => count === counted[0]);
+  const taps = new Float32Array(channels * sizeOf(kernel)).fill(even ? 1 / counted[0]! : 1);
+  const filter = g.constant(float32([channels, 1, ...kernel], taps));
+  const share = even ? dyOf(g) : div(g, dyOf(g), g.constant(float32([1, 1, ...shapeOut(g).slice(2)], counted)));
   const attributes = gradientAttributes({ ...window, ends, group: channels }, shape, shapeOut(g));
-  return [g.op("pare:ConvInputGradient", [share, ones], attributes)];
+  return [g.op("pare:ConvInputGradient", [share, filter], attributes)];
 };
 
 /** How many elements each window's mean is over. */
