@@ -24,7 +24,7 @@ export const techniqueRows: Readonly<Record<string, TechniqueRow>> = {
     load: async () => (await import("../techniques/prune-channels/index.ts")).pruneChannels as Technique,
   },
   "prune-layers": {
-    summary: "Remove whole residual blocks, those first that change what passes through them least.",
+    summary: "Remove whole residual blocks, those first that matter least.",
     load: async () => (await import("../techniques/prune-layers/index.ts")).pruneLayers as Technique,
   },
   "quantize-dynamic": {

@@ -1,120 +1,119 @@
 import { z } from "zod";
-import type { Batch } from "../../data/dataset.ts";
-import { feedsOf } from "../../data/feeds.ts";
-import { edit } from "../../graph/edit.ts";
+import { reference } from "../../analysis/output-error.ts";
+import { fail } from "../../errors.ts";
 import { type Graph, nodeLabel } from "../../graph/graph.ts";
-import { observeTypes, observeValues } from "../../platform/observe.ts";
+import { observeTypes } from "../../platform/observe.ts";
+import type { Tensors } from "../../platform/runtime.ts";
+import { withoutBlock } from "../../pruning/drop-residual-block.ts";
 import { type ResidualBlock, residualBlocks } from "../../pruning/residual-blocks.ts";
-import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
+import { renumbered } from "../../pruning/residual-caches.ts";
 import { calibrationBatches } from "../calibration-batches.ts";
+import { type RecoveryOptions, recover, recoveryOptions } from "../recovery.ts";
 import { selectionOptions, selector } from "../selection.ts";
 import { type Context, technique } from "../technique.ts";
+import { type BlockScores, divergences, influences } from "./scores.ts";
+
+/** Samples a batch, where the model leaves that free. */
+const usualBatch = 16;
 
 /**
  * Removes residual branches, and with them their layers.
  *
  *     y = x + f(x) -> y = x
  *
- * The first to go is the one of least influence, 1 - E[cos(x, y)] over positions (samples' pixels, tokens), measured anew
- * after each (block influence, Men et al. 2024). In a transformer attention and feed-forward are branches of their own.
+ * The first to go is the one whose score is least, measured anew after each. In a transformer attention and feed-forward
+ * are branches of their own; the keys and values that attention keeps between runs go with it.
  */
 export const pruneLayers = technique({
   name: "prune-layers",
-  summary: "Remove whole residual blocks, those first that change what passes through them least.",
+  summary: "Remove whole residual blocks, those first that matter least.",
   options: z.object({
     count: z.number().int().min(0).default(1).describe("residual branches to remove"),
-    samples: z.number().int().min(1).default(128).describe("samples of the data to measure influence on"),
+    score: z
+      .enum(["divergence", "influence"])
+      .default("divergence")
+      .describe(
+        "what goes first: what changes the outputs least when it is left out, each measured (divergence), or what changes least of what passes through it, measured in one run for all (influence)",
+      ),
+    samples: z.number().int().min(1).default(128).describe("samples of the data to measure the score on"),
     ...selectionOptions,
+    ...recoveryOptions.shape,
   }),
   data: "required",
   identity: { count: 0 },
   async apply(graph, options, context) {
     if (options.count === 0) return graph;
-    const batches = calibrationBatches(graph, context, options.samples, 16, "prune-layers");
+    const { runtime } = context;
+    const feeds: Tensors[] = [];
+    const batches = calibrationBatches(graph, context, options.samples, usualBatch, "prune-layers");
+    for await (const { inputs } of batches) feeds.push(inputs);
+    const [first] = feeds;
+    if (!first)
+      return fail("prune-layers", "there are no samples of the batch size that the model wants", "Give more data");
     const selected = selector(options);
-    let current = graph;
-    for (let done = 0; done < options.count; done++) {
-      context.progress(done, options.count, "blocks");
-      const blocks = (await blocksOf(current, batches, context)).filter(
+    const blocksOf = async (current: Graph): Promise<readonly ResidualBlock[]> =>
+      residualBlocks(current, await observeTypes(current, runtime, first)).filter(
         ({ node, branch }) => selected(node) && branch.every(selected),
       );
-      if (done === 0) for (const { node, kept } of blocks) if (kept) context.skip(nodeLabel(node), kept);
-      const free = blocks.filter(({ kept }) => kept === undefined);
-      const least = await leastInfluence(current, free, batches, context);
+    const all = await blocksOf(graph);
+    for (const { node, kept } of all) if (kept !== undefined) context.skip(nodeLabel(node), kept);
+    const score = await scoring(graph, all, feeds, options.score, context);
+    let current = graph;
+    const caches: string[] = [];
+    for (let done = 0; done < options.count; done++) {
+      context.progress(done, options.count, "blocks");
+      const blocks = done === 0 ? all : await blocksOf(current);
+      const scores = await score(
+        current,
+        blocks.filter(({ kept }) => kept === undefined),
+      );
+      const [least] = [...scores].filter(([, value]) => Number.isFinite(value)).sort(([, a], [, b]) => a - b);
       if (!least) {
         context.log(`no residual block is left to remove after ${done}`);
         break;
       }
-      const { block, influence } = least;
-      context.log(`${nodeLabel(block.node)}: ${block.branch.length} nodes removed, influence ${influence.toFixed(4)}`);
+      const [block, value] = least;
+      report(block, value, options.score, context);
       current = withoutBlock(current, block);
+      caches.push(...block.cache.inputs, ...block.cache.outputs);
     }
-    return current;
+    if (caches.length > 0) context.log(`without their caches, others numbered anew: ${caches.join(", ")}`);
+    const pruned = renumbered(current, caches);
+    return options.epochs > 0 && pruned !== graph ? retrained(pruned, graph, options, context) : pruned;
   },
 });
 
-async function blocksOf(
-  graph: Graph,
-  batches: AsyncIterable<Batch>,
-  { runtime }: Context,
-): Promise<readonly ResidualBlock[]> {
-  for await (const { inputs } of batches) return residualBlocks(graph, await observeTypes(graph, runtime, inputs));
-  return [];
-}
+type Scoring = (graph: Graph, blocks: readonly ResidualBlock[]) => Promise<BlockScores>;
 
-async function leastInfluence(
+/** How blocks are scored: by what the model gives now, or by what passes through them. */
+async function scoring(
   graph: Graph,
   blocks: readonly ResidualBlock[],
-  batches: AsyncIterable<Batch>,
-  { runtime, signal }: Context,
-): Promise<{ block: ResidualBlock; influence: number } | undefined> {
-  const influences: { block: ResidualBlock; influence: number }[] = [];
-  const sums = new Map(blocks.map((block) => [block, { cosines: 0, positions: 0 }]));
-  const byY = new Map(blocks.map((block) => [block.y, block]));
-  const names = [...new Set(blocks.flatMap(({ x, y }) => [x, y]))];
-  if (blocks.length === 0) return undefined;
-  const held = new Map<string, Tensor>();
-  const visit = (name: string, value: Tensor): void => {
-    held.set(name, value);
-    const block = byY.get(name);
-    const x = block && held.get(block.x);
-    if (block && x) addCosines(sums.get(block)!, x, value);
-  };
-  // x comes before y in the order of names: it is made first
-  await observeValues(graph, runtime, names, feedsOf(batches), visit, { signal, budget: Number.POSITIVE_INFINITY });
-  for (const [block, { cosines, positions }] of sums) {
-    if (positions > 0 && Number.isFinite(cosines)) influences.push({ block, influence: 1 - cosines / positions });
-  }
-  return influences.sort((a, b) => a.influence - b.influence)[0];
+  feeds: readonly Tensors[],
+  kind: "divergence" | "influence",
+  context: Context,
+): Promise<Scoring> {
+  if (kind === "influence") return (current, free) => influences(current, free, feeds, context);
+  // caches may go, and say nothing that other outputs do not
+  const caches = new Set(blocks.flatMap(({ cache }) => cache.outputs));
+  const outputs = new Set(graph.outputs.map(({ name }) => name).filter((name) => !caches.has(name)));
+  const judged = { ...graph, outputs: graph.outputs.filter(({ name }) => outputs.has(name)) };
+  const original = await reference(judged, context.runtime, feeds);
+  return (current, free) => divergences(current, free, original, outputs, context);
 }
 
-/** Adds the cosines of two values position by position: over channels of images (second axis), else over the last axis. */
-function addCosines(sums: { cosines: number; positions: number }, x: Tensor, y: Tensor): void {
-  const { shape } = x;
-  const axis = shape.length >= 4 ? 1 : shape.length - 1;
-  const size = shape[axis] ?? 1;
-  const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
-  const [a, b] = [toFloat32(x), toFloat32(y)];
-  for (let start = 0; start < a.length; start += size * inner) {
-    for (let offset = 0; offset < inner; offset++) {
-      let [dot, aa, bb] = [0, 0, 0];
-      for (let c = 0; c < size; c++) {
-        const at = start + c * inner + offset;
-        dot += a[at]! * b[at]!;
-        aa += a[at]! * a[at]!;
-        bb += b[at]! * b[at]!;
-      }
-      sums.cosines += aa === 0 || bb === 0 ? Number(aa === bb) : dot / Math.sqrt(aa * bb);
-      sums.positions++;
-    }
-  }
+async function retrained(pruned: Graph, original: Graph, options: RecoveryOptions, context: Context): Promise<Graph> {
+  const { model, curve, best, records } = await recover(pruned, options, { ...context, original });
+  context.show({ kind: "training", curve, best, epochs: records });
+  return model;
 }
 
-/** The graph with a residual branch, and what only it needs, taken out. */
-function withoutBlock(graph: Graph, { node, branch, x, y }: ResidualBlock): Graph {
-  return edit(graph, (draft) => {
-    for (const member of branch) draft.replace(member);
-    draft.replace(node);
-    draft.rewire(y, x);
-  });
+function report(
+  { node, branch }: ResidualBlock,
+  score: number,
+  kind: "divergence" | "influence",
+  { log }: Context,
+): void {
+  const found = kind === "influence" ? `influence ${score.toFixed(4)}` : `the outputs change by ${score.toFixed(1)} dB`;
+  log(`${nodeLabel(node)}: ${branch.length} nodes removed, ${found}`);
 }
