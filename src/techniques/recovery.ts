@@ -52,7 +52,8 @@ export interface RecoveryContext extends Pick<Context, "runtime" | "random" | "s
 export async function recover(graph: Graph, options: RecoveryOptions, context: RecoveryContext): Promise<TrainResult> {
   const { runtime, random, signal, log, progress, training, original, constraints, name = "training" } = context;
   const data = training?.data ?? context.data ?? fail("retraining", "needs data", "Give --data, or --epochs 0");
-  const { distill, ...rest } = options;
+  // a technique's own options stay out: its samples are not those of an epoch
+  const { distill, ...rest } = recoveryOptions.parse(options);
   const store = training?.store && within(training.store, name);
   return finetune(graph, rest, {
     runtime,

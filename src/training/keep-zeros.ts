@@ -18,7 +18,7 @@ export interface KeepZerosOptions {
 
 /**
  * Holds what is zero in weights at zero, so that a model that was pruned stays so while it learns: in the weights and in
- * their running average. Weights that are zero altogether are not held: nobody pruned them.
+ * their running average. Weights that are zero altogether are held only where they are named: else nobody pruned them.
  *
  * @param graph the model at its start, which says where the zeros are: after a kill too
  */
@@ -31,7 +31,7 @@ export function keepZeros(graph: Graph, { least, names }: KeepZerosOptions): Kep
     if (weight?.dtype !== "float32") continue;
     const mask = Uint8Array.from(toFloat32(weight), (v) => Number(v === 0));
     const count = mask.reduce((sum, bit) => sum + bit, 0);
-    if (count === 0 || count === mask.length || count < least * mask.length) continue;
+    if (count === 0 || (count === mask.length && !names) || count < least * mask.length) continue;
     masks.set(name, mask);
     zeros.set(name, count);
   }

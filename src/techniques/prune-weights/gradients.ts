@@ -9,33 +9,34 @@ import type { Layer } from "./layers.ts";
 const usualBatch = 16;
 
 /**
- * Gradients to the weights of layers over the data, in each weight's own order: sums of those of the loss, or roots of the
- * sums of squares of those of the outputs in random directions, for which labels do not matter. Weights that are rewritten
- * for differentiation are absent.
+ * Sums of gradients to the weights of layers over the data, in each weight's own order. Weights that are rewritten for
+ * differentiation are absent.
+ * - `loss`: of the loss, for which the data needs labels;
+ * - `squares`: squares of those of the outputs in random directions, which are the diagonal of the Gauss-Newton matrix, up
+ *   to a factor. The labels are not looked at: where a model has learned its data by heart, nearly all gradient of the
+ *   loss comes from the few samples that it has not.
  *
  * @throws PareError where an operator on the way has no gradient
  */
-export async function weightSlopes(
+export async function gradientSums(
   graph: Graph,
   layers: readonly Layer[],
-  kind: "sums" | "squares",
+  of: "loss" | "squares",
   samples: number,
   context: Context,
 ): Promise<ReadonlyMap<Layer, Float32Array>> {
   const batches = calibrationBatches(graph, context, samples, usualBatch, "prune-weights");
   const names = layers.map(({ target }) => target.name);
-  const stream = kind === "sums" ? batches : withoutLabels(batches);
+  const stream = of === "loss" ? batches : withoutLabels(batches);
   const found = new Map<string, Float32Array>();
   for await (const gradients of weightGradients(graph, names, stream, context.runtime, context.signal)) {
     for (const [name, gradient] of gradients) {
       const sums = found.get(name) ?? new Float32Array(gradient.length);
       found.set(name, sums);
-      if (kind === "sums") for (let i = 0; i < sums.length; i++) sums[i]! += gradient[i]!;
+      if (of === "loss") for (let i = 0; i < sums.length; i++) sums[i]! += gradient[i]!;
       else for (let i = 0; i < sums.length; i++) sums[i]! += gradient[i]! ** 2;
     }
   }
-  if (kind === "squares")
-    for (const sums of found.values()) for (let i = 0; i < sums.length; i++) sums[i] = Math.sqrt(sums[i]!);
   return new Map(
     layers.flatMap((layer): [Layer, Float32Array][] => {
       const sums = found.get(layer.target.name);

@@ -146,22 +146,22 @@ export class GradualPruning implements Constraint {
       const order = elementOrder(layer);
       return Float32Array.from({ length: layer.rows * layer.columns }, (_, at) => of(order ? order[at]! : at));
     };
-    const valueOf = (layer: Layer): Float32Array => weights.get(layer.target.name)!.value;
+    const learned = (layer: Layer): Float32Array => weights.get(layer.target.name)!.value;
     if (score === "random") {
       return (layer) => {
-        const [chance, value] = [random.fork(`${step}:${layer.target.name}`), valueOf(layer)];
+        const [chance, value] = [random.fork(`${step}:${layer.target.name}`), learned(layer)];
         return matrix(layer, (i) => (value[i] === 0 ? 0 : chance.next()));
       };
     }
     if (score === "movement" && step > 0) {
       const low = Math.min(...[...this.#pruned.values()].map(({ movement }) => lowest(movement!)));
       return (layer) => {
-        const [movement, value] = [this.#pruned.get(layer)!.movement!, valueOf(layer)];
+        const [movement, value] = [this.#pruned.get(layer)!.movement!, learned(layer)];
         return matrix(layer, (i) => aboveZeros(movement[i]!, value[i]!, low));
       };
     }
     return (layer) => {
-      const value = valueOf(layer);
+      const value = learned(layer);
       return matrix(layer, (i) => Math.abs(value[i]!));
     };
   }

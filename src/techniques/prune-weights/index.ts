@@ -22,7 +22,7 @@ import { reportZeros } from "./zeros.ts";
  *
  * Zeros bring bytes once the file is compressed, not milliseconds: ONNX Runtime has no kernels for sparse weights. What is
  * quantized afterwards keeps them, since all grids of this package hold zero exactly.
- * Scores: scores.ts; shares of layers: densities.ts, sensitivity.ts; training: retrain.ts, gradual.ts.
+ * Scores: scores.ts; shares of layers: densities.ts, sensitivity.ts; training: rounds.ts, gradual.ts.
  */
 export const pruneWeights = technique({
   name: "prune-weights",

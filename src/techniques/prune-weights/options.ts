@@ -49,7 +49,7 @@ export const pruneWeightsOptions = z.object({
     .number()
     .positive()
     .default(0.01)
-    .describe("share of the mean added to the Hessian's diagonal (sparsegpt)"),
+    .describe("share of the mean added to the Hessian's diagonal (sparsegpt, taylor)"),
   ...pruningScheduleOptions,
   rounds: z
     .number()

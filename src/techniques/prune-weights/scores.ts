@@ -1,6 +1,6 @@
 import type { Graph } from "../../graph/graph.ts";
 import type { Context } from "../technique.ts";
-import { weightSlopes } from "./gradients.ts";
+import { gradientSums } from "./gradients.ts";
 import { inputMoments } from "./inputs.ts";
 import { elementOrder, type Layer, layerLabel, matrixValues } from "./layers.ts";
 import type { PruneWeightsOptions } from "./options.ts";
@@ -25,14 +25,15 @@ export function scoreNeeds(score: PruneWeightsOptions["score"]): "nothing" | "da
  *
  * Magnitude: Han et al. 2015. Wanda: Sun et al. 2023. Taylor: w² E[g²], LeCun et al. 1990, Molchanov et al. 2019, see
  * gradients.ts. SNIP: |w E[g]|, Lee et al. 2019. Movement: -w E[g], Sanh et al. 2020, here of one step from where the
- * weights are; gradual.ts sums it up over training.
+ * weights are; gradual-pruning.ts sums it up over training.
  */
 export async function scorerFor(
   graph: Graph,
   layers: readonly Layer[],
-  { score, samples }: PruneWeightsOptions,
+  options: PruneWeightsOptions,
   context: Context,
 ): Promise<Scorer> {
+  const { score, samples } = options;
   switch (score) {
     case "random":
       return (layer) => {
@@ -52,7 +53,7 @@ export async function scorerFor(
     case "taylor":
     case "snip":
     case "movement":
-      return gradientScorer(graph, layers, score, samples, context);
+      return gradientScorer(graph, layers, score, options, context);
     case "magnitude":
     case "sparsegpt":
       return magnitudes;
@@ -63,11 +64,12 @@ async function gradientScorer(
   graph: Graph,
   layers: readonly Layer[],
   score: "taylor" | "snip" | "movement",
-  samples: number,
+  { samples, damping }: PruneWeightsOptions,
   context: Context,
 ): Promise<Scorer> {
-  const slopes = await weightSlopes(graph, layers, score === "taylor" ? "squares" : "sums", samples, context);
+  const slopes = await gradientSums(graph, layers, score === "taylor" ? "squares" : "loss", samples, context);
   reportMissing(layers, slopes, context);
+  if (score === "taylor") for (const squares of slopes.values()) dampedRoots(squares, damping);
   const products = (layer: Layer): Float32Array => {
     const [order, slope] = [elementOrder(layer), slopes.get(layer)];
     const values = matrixValues(layer, order);
@@ -79,6 +81,14 @@ async function gradientScorer(
     const values = matrixValues(layer, elementOrder(layer));
     return products(layer).map((v, i) => aboveZeros(-v, values[i]!, low));
   };
+}
+
+/** Adds a share of their mean to squares and takes the roots, in place. */
+function dampedRoots(squares: Float32Array, damping: number): void {
+  let sum = 0;
+  for (const square of squares) sum += square;
+  const added = (damping * sum) / squares.length;
+  for (let i = 0; i < squares.length; i++) squares[i] = Math.sqrt(squares[i]! + added);
 }
 
 /** The smallest of numbers. */
