@@ -4,9 +4,14 @@ import type { Graph } from "../graph/graph.ts";
 import type { Session, Tensors } from "../platform/runtime.ts";
 import { float32, type Tensor, tensor, toFloat32, typed } from "../tensor/tensor.ts";
 import type { LearningWeight } from "./constraint.ts";
+import { canOverwrite } from "./overwritten.ts";
 import type { TrainingStep } from "./step.ts";
 
-/** The state of a run in two sets of tensors: each step reads one and writes the other, so nothing is allocated. */
+/**
+ * The state of a run. Parameters are in two sets of tensors: each step reads one and writes the other, so nothing is
+ * allocated. What else there is, an optimizer's means and averages of weights, is overwritten where the step's graph
+ * allows it.
+ */
 export class StateBuffers {
   readonly #step: TrainingStep;
   /** The loss and the values to report, by output. */
@@ -18,13 +23,15 @@ export class StateBuffers {
 
   constructor(step: TrainingStep) {
     this.#step = step;
-    const copies = (): Record<string, Tensor> =>
-      Object.fromEntries([...step.state].map(([name, t]) => [name, tensor(t.dtype, t.shape, t.bytes().slice())]));
+    const copy = (t: Tensor): Tensor => tensor(t.dtype, t.shape, t.bytes().slice());
     this.#told = Object.fromEntries(
       [step.loss, ...Object.values(step.report)].map((output) => [output, float32([], [0])]),
     );
-    this.#now = copies();
-    this.#next = copies();
+    this.#now = Object.fromEntries([...step.state].map(([name, t]) => [name, copy(t)]));
+    const learned = new Set(step.parameters.map(({ name }) => name));
+    const doubled = ([name, t]: [string, Tensor]): Tensor =>
+      !learned.has(name) && canOverwrite(step.graph, name, step.next.get(name)!) ? t : copy(t);
+    this.#next = Object.fromEntries(Object.entries(this.#now).map((entry) => [entry[0], doubled(entry)]));
   }
 
   /** Runs one step; gives the loss and the values to report, by their names there. */
@@ -45,7 +52,7 @@ export class StateBuffers {
     return new Map(Object.entries(this.#now));
   }
 
-  /** The state before the last step. */
+  /** What the last step started from; but what it overwrites is as the step left it. */
   before(): Tensors {
     return this.#next;
   }
