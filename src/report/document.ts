@@ -1,4 +1,5 @@
 import type { LedgerEntry, Score } from "../recipe/ledger.ts";
+import { exhibitSections } from "./exhibits.ts";
 import {
   bytes,
   compact,
@@ -43,7 +44,7 @@ export function reportSections(report: Report): Section[] {
   if (training) sections.push(...trainingSections(training));
   if (models.length > 0) sections.push(modelsSection(models));
   for (const comparison of comparisons) sections.push(...comparisonSections(comparison, models));
-  if (ledger.length > 0) sections.push(...ledgerSections(ledger));
+  if (ledger.length > 0) sections.push(...ledgerSections(ledger), ...exhibitSections(ledger));
   if (plans.length > 0) sections.push(plansSection(plans));
   return sections;
 }

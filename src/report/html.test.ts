@@ -1,6 +1,7 @@
 import { parseHTML } from "linkedom";
 import { describe, expect, test } from "vitest";
 import type { LedgerEntry, Measurement, Score } from "../recipe/ledger.ts";
+import type { Exhibit } from "../techniques/exhibit.ts";
 import { renderHtml } from "./html.ts";
 import type { LayerReport, ModelReport, Report } from "./report.ts";
 
@@ -41,6 +42,60 @@ function model(name: string, scale: number, accuracy: number): ModelReport {
 
 const [before, after] = [measured(1e6, 0.92, 4), measured(2.5e5, 0.91, 1)];
 
+const exhibits: readonly Exhibit[] = [
+  { kind: "note", text: hostile },
+  { kind: "sparsity", layers: layerNames(40).map((name, i) => ({ name, elements: 10 * i, zeros: 7 * i })) },
+  {
+    kind: "groups",
+    groups: [
+      ...layerNames(40).map((name, i) => ({ name, members: [name, "x"], before: 8 + i, after: 8 })),
+      { name: hostile, members: [hostile], before: 3, after: 3, frozen: hostile },
+    ],
+  },
+  {
+    kind: "sensitivity",
+    amount: { name: "sparsity", unit: "%" },
+    damage: { name: hostile },
+    layers: layerNames(40).map((name, i) => ({
+      name,
+      curve: [
+        [0.5, i / 100],
+        [0.9, i === 7 ? Number.MAX_VALUE : i / 10],
+      ],
+      proposed: 0.6,
+    })),
+  },
+  {
+    kind: "progress",
+    amount: { name: "sparsity", unit: "%" },
+    quality: { name: "top-1", unit: "%", better: "higher" },
+    rounds: [
+      { amount: 0, quality: 0.92 },
+      { amount: 0.5, quality: 0.91, cut: 0.1, kept: true },
+    ],
+    limit: 0.9,
+  },
+  {
+    kind: "training",
+    name: hostile,
+    curve: [1, 2, 3].map((step) => ({
+      kind: "steps",
+      step,
+      epoch: 1,
+      loss: 1 / step,
+      rate: 0.1,
+      samplesPerSecond: 10,
+      summaries: { sparsity: step / 4, [`sparsity/${hostile}`]: step / 5, "norm/w": step },
+    })),
+    epochs: [{ kind: "epoch", step: 3, epoch: 1, loss: 1, rate: 0.1, samplesPerSecond: 10, seconds: 1 }],
+    best: { epoch: 1 },
+  },
+];
+
+function layerNames(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => (i === 5 ? hostile : `block${i}/conv`));
+}
+
 const step: LedgerEntry = {
   step: "quantize-static",
   options: { perChannel: true, note: hostile },
@@ -48,7 +103,7 @@ const step: LedgerEntry = {
   before,
   after,
   changes: { nodesBefore: 80, nodesAfter: 120, operators: { QuantizeLinear: 20, Relu: -5 }, weightsChanged: 40 },
-  exhibits: [],
+  exhibits,
   skips: [
     ...Array.from({ length: 9 }, (_, i) => ({ node: `n${i}`, reason: "shared" })),
     { node: hostile, reason: hostile },
@@ -231,6 +286,11 @@ describe("renderHtml", () => {
   const all = [
     "comparison",
     "steps",
+    "rounds",
+    "retraining",
+    "zeros",
+    "groups",
+    "sensitivity",
     "plans",
     "layers",
     "latency",
@@ -240,6 +300,14 @@ describe("renderHtml", () => {
     "environment",
     "methods",
   ];
+  const found = ["rounds", "retraining", "zeros", "groups", "sensitivity"];
+  const nothing: readonly Exhibit[] = [
+    { kind: "sparsity", layers: [] },
+    { kind: "groups", groups: [] },
+    { kind: "sensitivity", amount: { name: "a" }, damage: { name: "b" }, layers: [{ name: "c", curve: [] }] },
+    { kind: "progress", amount: { name: "a" }, quality: { name: "b", better: "lower" }, rounds: [] },
+    { kind: "training", curve: [], epochs: [], best: { epoch: 0 } },
+  ];
   const bare = ({ latency: _, times: __, ...rest }: ModelReport): ModelReport => ({
     ...rest,
     layers: [],
@@ -248,7 +316,13 @@ describe("renderHtml", () => {
   });
   const cases: [string, (report: Report) => Partial<Report>, string[]][] = [
     ["everything", () => ({}), []],
-    ["no steps", () => ({ ledger: [] }), ["steps", "left"]],
+    ["no steps", () => ({ ledger: [] }), ["steps", "left", ...found]],
+    ["no exhibits", ({ ledger }) => ({ ledger: ledger.map((entry) => ({ ...entry, exhibits: [] })) }), found],
+    [
+      "exhibits of nothing",
+      ({ ledger }) => ({ ledger: ledger.map((entry) => ({ ...entry, exhibits: nothing })) }),
+      found,
+    ],
     ["no skips", ({ ledger }) => ({ ledger: ledger.map((entry) => ({ ...entry, skips: [] })) }), ["left"]],
     ["no plans and two models", () => ({ plans: [] }), ["plans"]],
     ["no weights", () => ({ weights: [] }), ["weights"]],

@@ -2,14 +2,16 @@ import { openCanvas } from "./charts/canvas.ts";
 import { html } from "./markup.ts";
 import type { Report } from "./report.ts";
 import { comparison } from "./sections/comparison.ts";
+import { groups, zeros } from "./sections/cuts.ts";
 import { environment, methods } from "./sections/environment.ts";
 import { divergence, latency, weights } from "./sections/inside.ts";
 import { layers } from "./sections/layers.ts";
 import { ledger, leftAlone } from "./sections/ledger.ts";
 import type { SectionMaker } from "./sections/parts.ts";
 import { plans } from "./sections/plans.ts";
+import { rounds, sensitivity } from "./sections/scans.ts";
 import { summary } from "./sections/summary.ts";
-import { curves, epochs, settings } from "./sections/training.ts";
+import { curves, epochs, retraining, settings } from "./sections/training.ts";
 import { style } from "./style.ts";
 
 const sections: readonly SectionMaker[] = [
@@ -18,6 +20,11 @@ const sections: readonly SectionMaker[] = [
   settings,
   comparison,
   ledger,
+  rounds,
+  retraining,
+  zeros,
+  groups,
+  sensitivity,
   plans,
   layers,
   latency,

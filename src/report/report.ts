@@ -140,8 +140,19 @@ export interface VerdictReport {
   readonly findings: readonly string[];
 }
 
+/** How a training went. */
+export interface TrainingCourse {
+  /** Over the steps, a few hundred points. */
+  readonly curve: readonly StepsRecord[];
+  readonly epochs: readonly EpochRecord[];
+  /** The epoch whose weights were kept. */
+  readonly best: { readonly epoch: number; readonly score?: number };
+  /** The score on the validation split; absent where there was none. */
+  readonly metric?: { readonly name: string; readonly better: Score["better"]; readonly unit?: string };
+}
+
 /** A training run: what came of it, and how it went. */
-export interface TrainingReport {
+export interface TrainingReport extends TrainingCourse {
   /** The model file, or the architecture. */
   readonly model: string;
   readonly output: string;
@@ -151,13 +162,6 @@ export interface TrainingReport {
   /** Samples a step. */
   readonly batch: number;
   readonly settings: Readonly<Record<string, unknown>>;
-  /** Over the steps, a few hundred points. */
-  readonly curve: readonly StepsRecord[];
-  readonly epochs: readonly EpochRecord[];
-  /** The epoch whose weights were kept. */
-  readonly best: { readonly epoch: number; readonly score?: number };
-  /** The score on the validation split; absent where there was none. */
-  readonly metric?: { readonly name: string; readonly better: Score["better"]; readonly unit?: string };
 }
 
 /** Everything a run found out: plain JSON, with a version. Renderings are made from it and from nothing else. */

@@ -1,9 +1,10 @@
 import { metrics } from "../metrics/index.ts";
+import type { TrainingExhibit } from "../techniques/exhibit.ts";
 import type { EpochRecord, TrainResult } from "../training/train.ts";
 import { version } from "../version.ts";
 import type { Section } from "./document.ts";
 import { count, metricValue, milliseconds, significant } from "./format.ts";
-import { type Report, reportVersion, type TrainingReport } from "./report.ts";
+import { type Report, reportVersion, type TrainingCourse, type TrainingReport } from "./report.ts";
 
 /** What a report tells of a training run besides its result. */
 export interface TrainingFacts extends Pick<TrainingReport, "model" | "output" | "bytes" | "batch" | "settings"> {
@@ -16,19 +17,9 @@ export interface TrainingFacts extends Pick<TrainingReport, "model" | "output" |
 
 /** The report of a training run. */
 export function trainingReport(result: TrainResult & { readonly summary: string }, facts: TrainingFacts): Report {
-  const { records, curve, best, summary } = result;
+  const { records, summary } = result;
   const { data, machine, seed, command, ...rest } = facts;
-  const metric = metrics[records.at(-1)?.metric ?? ""];
-  const training: TrainingReport = {
-    ...rest,
-    loss: summary,
-    curve,
-    epochs: records,
-    best,
-    ...(metric && {
-      metric: { name: metric.name, better: metric.better, ...(metric.unit !== undefined && { unit: metric.unit }) },
-    }),
-  };
+  const training = { ...rest, loss: summary, ...courseOf({ ...result, epochs: records }) };
   const { step = 0, epoch = 1 } = records[0] ?? {};
   return {
     version: reportVersion,
@@ -48,6 +39,14 @@ export function trainingReport(result: TrainResult & { readonly summary: string 
   };
 }
 
+/** How a training went, with what is known of the metric that judged it. */
+export function courseOf({ curve, epochs, best }: Pick<TrainingExhibit, "curve" | "epochs" | "best">): TrainingCourse {
+  const metric = metrics[epochs.at(-1)?.metric ?? ""];
+  if (!metric) return { curve, epochs, best };
+  const { name, better, unit } = metric;
+  return { curve, epochs, best, metric: { name, better, ...(unit !== undefined && { unit }) } };
+}
+
 /** Seconds that the epochs took together, and the samples of training a second over all of them. */
 export function trainingSpeed({ epochs, batch }: TrainingReport): { readonly seconds: number; readonly rate: number } {
   let [seconds, training, before] = [0, 0, 0];
@@ -62,14 +61,20 @@ export function trainingSpeed({ epochs, batch }: TrainingReport): { readonly sec
 
 /** What came of a training run, in one sentence. */
 export function trainingSentence(training: TrainingReport): string {
-  const { model, epochs, best, metric } = training;
-  const { seconds } = trainingSpeed(training);
-  const last = epochs.at(-1);
+  return `${training.model} was trained for ${courseText(training)}.`;
+}
+
+/** How long a training took and what came of it. */
+export function courseText({ epochs, best, metric }: TrainingCourse): string {
+  const seconds = epochs.reduce((sum, epoch) => sum + epoch.seconds, 0);
   const length = `${epochs.length} ${epochs.length === 1 ? "epoch" : "epochs"} in ${milliseconds(seconds * 1000)}`;
   if (best.score === undefined || !metric) {
-    return `${model} was trained for ${length}, to a loss of ${significant(last?.loss ?? Number.NaN, 4)}.`;
+    return `${length}, to a loss of ${significant(epochs.at(-1)?.loss ?? Number.NaN, 4)}`;
   }
-  return `${model} was trained for ${length}. The best was epoch ${best.epoch}: ${metric.name} ${metricValue(best.score, metric.unit)} on the validation split.`;
+  const score = `${metric.name} ${metricValue(best.score, metric.unit)} on the validation split`;
+  return best.epoch === 0
+    ? `${length}. No epoch was better than the start: ${score}`
+    : `${length}. The best was epoch ${best.epoch}: ${score}`;
 }
 
 /** The columns of the list of epochs: heading and what stands under it. */
@@ -77,7 +82,7 @@ export function epochColumns({
   epochs,
   metric,
   best,
-}: TrainingReport): readonly (readonly [title: string, cell: (epoch: EpochRecord) => string])[] {
+}: TrainingCourse): readonly (readonly [title: string, cell: (epoch: EpochRecord) => string])[] {
   return [
     ["epoch", ({ epoch }) => (metric && epoch === best.epoch ? `best: ${epoch}` : String(epoch))],
     ["steps", ({ step }) => count(step)],

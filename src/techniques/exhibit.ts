@@ -38,7 +38,7 @@ export interface SparsityExhibit {
   }[];
 }
 
-/** What it costs to compress one layer alone, more and more. */
+/** What it costs to compress one layer alone, more and more; where nothing is left, Number.MAX_VALUE. */
 export interface SensitivityExhibit {
   readonly kind: "sensitivity";
   /** What grows along a curve: "sparsity", "channels removed". */

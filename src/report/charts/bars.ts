@@ -1,10 +1,25 @@
+import { shorten } from "../format.ts";
 import type { Markup } from "../markup.ts";
 import { type Canvas, modelColour, responsive, tickText } from "./canvas.ts";
 
+/** A name for the room at the left, for the room above the bars, and in full. */
+export interface BarLabel {
+  readonly short: string;
+  readonly shorter: string;
+  readonly full: string;
+}
+
+/** A name as long as there is room for it. */
+export function barLabel(name: string, full = name): BarLabel {
+  return { short: shorten(name, 32), shorter: shorten(name, 44), full };
+}
+
 /** One row: a layer with a value of every model; undefined where the model has no such layer or it was not measured. */
 export interface BarRow {
-  readonly label: { readonly short: string; readonly shorter: string; readonly full: string };
+  readonly label: BarLabel;
   readonly values: readonly (number | undefined)[];
+  /** What stands beside the bars; the values as they are formatted if absent. */
+  readonly texts?: readonly string[];
 }
 
 /** What the bars show. */
@@ -15,6 +30,10 @@ export interface BarOptions {
   /** Names of the models, in the order of the values. */
   readonly models: readonly string[];
   format(value: number): string;
+  /** Where the axis ends; at the longest bar if absent. */
+  readonly end?: number;
+  /** Place of the first model in the report, for its colour; 0 if absent. */
+  readonly firstModel?: number;
 }
 
 const barHeight = 12;
@@ -52,7 +71,7 @@ export function bars(canvas: Canvas, rowsFor: (limit: number) => readonly BarRow
         axis: "top",
         label: options.axis,
         labelArrow: "none",
-        nice: true,
+        ...(options.end === undefined ? { nice: true } : { domain: [0, options.end] }),
         ticks,
         tickFormat: (x: number) => tickText(options.format(x)),
       },
@@ -69,10 +88,10 @@ export function bars(canvas: Canvas, rowsFor: (limit: number) => readonly BarRow
 
 /** The bars of one model, with their values. */
 function barMarks({ plot }: Canvas, rows: readonly BarRow[], options: BarOptions, m: number, layout: Layout) {
-  const data = rows.flatMap(({ values, label }, i) => {
+  const data = rows.flatMap(({ values, texts, label }, i) => {
     const value = values[m];
     if (value === undefined) return [];
-    const text = options.format(value);
+    const text = texts?.[m] ?? options.format(value);
     return [{ key: String(i), value, text, title: `${label.full}\n${options.models[m]}: ${text}` }];
   });
   const top = gap / 2 + layout.above + m * barHeight;
@@ -81,7 +100,7 @@ function barMarks({ plot }: Canvas, rows: readonly BarRow[], options: BarOptions
       y: "key",
       x: "value",
       title: "title",
-      fill: modelColour(m),
+      fill: modelColour(m + (options.firstModel ?? 0)),
       insetTop: top,
       insetBottom: layout.rowHeight - top - barHeight + 1,
     }),

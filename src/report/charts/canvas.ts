@@ -24,6 +24,7 @@ export interface Size {
 export async function openCanvas(): Promise<Canvas> {
   const [plot, { parseHTML }] = await Promise.all([import("@observablehq/plot"), import("linkedom")]);
   const { document } = parseHTML("<!doctype html><html></html>");
+  let clips = 0;
   return {
     plot,
     svg(label, options) {
@@ -34,6 +35,14 @@ export async function openCanvas(): Promise<Canvas> {
         ...options,
       });
       svg.querySelector("style")?.remove(); // the page has one for all charts
+      // the library counts clips over the life of the process; the same report is to give the same page
+      for (const clip of svg.querySelectorAll("clipPath")) {
+        const id = `clip-${++clips}`;
+        for (const clipped of svg.querySelectorAll(`[clip-path="url(#${clip.id})"]`)) {
+          clipped.setAttribute("clip-path", `url(#${id})`);
+        }
+        clip.id = id;
+      }
       svg.setAttribute("role", "img");
       svg.setAttribute("aria-label", label);
       return raw(cleanText(svg.outerHTML));

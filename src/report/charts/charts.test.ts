@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { tickText } from "./canvas.ts";
 import { placeLabels } from "./labels.ts";
 import { axisEnd } from "./latency.ts";
+import { apart } from "./lines.ts";
 import { type Point, paretoFront } from "./scatter.ts";
 import { typeSlot, typesOf } from "./types.ts";
 
@@ -90,4 +91,11 @@ test("labels avoid lines where there is another place, and boxes always", () => 
   expect(placeLabels([anchor], { bounds, lines: [line] })[0]?.dy).not.toBe(0);
   expect(placeLabels([anchor], { bounds, lines: [bounds] })).toHaveLength(1);
   expect(placeLabels([anchor], { bounds, boxes: [bounds] })).toEqual([]);
+});
+
+test("names beside lines move apart, in their order, and stay inside", () => {
+  expect(apart([100, 20, 60], 10, 200)).toEqual([100, 20, 60]);
+  expect(apart([50, 50, 52], 10, 200)).toEqual([50, 65, 80]);
+  expect(apart([195, 199, 198], 10, 200)).toEqual([170, 200, 185]);
+  expect(apart([12, 11], 10, 200)).toEqual([26, 11]);
 });

@@ -1,4 +1,4 @@
-import { type BarRow, bars } from "../charts/bars.ts";
+import { type BarRow, barLabel, bars } from "../charts/bars.ts";
 import type { Canvas } from "../charts/canvas.ts";
 import { typeBars, typeSlot, typesOf } from "../charts/types.ts";
 import { bytes, compact, milliseconds, shorten } from "../format.ts";
@@ -79,10 +79,13 @@ function ranking(
   const rowsFor = (limit: number): BarRow[] => {
     const rest = valued.length > limit + 1 ? valued.slice(limit) : [];
     const data = valued.slice(0, valued.length - rest.length);
-    const shown: BarRow[] = data.map(({ row, values }) => ({ label: labelOf(row), values }));
+    const shown: BarRow[] = data.map(({ row, values }) => ({
+      label: barLabel(row.layer.name, `${row.layer.name} (${row.layer.op})`),
+      values,
+    }));
     if (rest.length === 0) return shown;
     const values = names.map((_, m) => sum(rest.map((other) => other.values[m])));
-    return [...shown, { label: sameLabel(`${rest.length} other layers`), values }];
+    return [...shown, { label: barLabel(`${rest.length} other layers`), values }];
   };
   const chart = bars(canvas, rowsFor, { label, axis, models: names, format: (x) => number(format(x)) });
   return figure(html`${names.length > 1 && modelKey(names)}${chart}`, `${label}.`);
@@ -91,14 +94,6 @@ function ranking(
 function sum(values: readonly (number | undefined)[]): number | undefined {
   const known = values.filter((value) => value !== undefined);
   return known.length > 0 ? known.reduce((a, b) => a + b, 0) : undefined;
-}
-
-function labelOf({ layer }: LayerRow): BarRow["label"] {
-  return { short: shorten(layer.name, 32), shorter: shorten(layer.name, 44), full: `${layer.name} (${layer.op})` };
-}
-
-function sameLabel(text: string): BarRow["label"] {
-  return { short: text, shorter: text, full: text };
 }
 
 function types({ models }: Report, canvas: Canvas): Markup | undefined {

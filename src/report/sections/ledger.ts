@@ -92,8 +92,9 @@ export function leftAlone(report: Report): Section | undefined {
 
 const shownNodes = 6;
 
-function nodeList(nodes: readonly string[]): Markup {
+/** Names in a line, folded away where they are many. */
+export function nodeList(nodes: readonly string[], what = "nodes"): Markup {
   const list = (part: readonly string[]): Content[] => part.map((node, i) => [i > 0 && ", ", name(node, 36)]);
   if (nodes.length <= shownNodes) return html`${list(nodes)}`;
-  return folded(`${nodes.length} nodes`, html`<p>${list(nodes)}</p>`);
+  return folded(`${nodes.length} ${what}`, html`<p>${list(nodes)}</p>`);
 }

@@ -1,4 +1,6 @@
+import type { Exhibit } from "../../techniques/exhibit.ts";
 import type { Canvas } from "../charts/canvas.ts";
+import type { Shown } from "../exhibits.ts";
 import { innerSpace, shorten } from "../format.ts";
 import { type Content, html, type Markup } from "../markup.ts";
 import type { Report } from "../report.ts";
@@ -67,6 +69,11 @@ export function modelKey(names: readonly string[], indices: readonly number[] = 
   return html`<p class="key">${names.map(
     (model, i) => html`<span><i class="swatch model-${Math.min(indices[i] ?? i, 4)}"></i>${name(model, 32)}</span> `,
   )}</p>`;
+}
+
+/** What the steps showed of one kind, under the steps' names where there are several. */
+export function eachStep<E extends Exhibit>(found: readonly Shown<E>[], draw: (exhibit: E) => Markup): Markup {
+  return html`${found.map(({ step, exhibit }) => html`${found.length > 1 && html`<h3>${step}</h3>`}${draw(exhibit)}`)}`;
 }
 
 /** Something that is folded away until asked for. */

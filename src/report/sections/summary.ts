@@ -1,3 +1,4 @@
+import { notes } from "../exhibits.ts";
 import { bytes, metricDifference, metricValue, milliseconds, ratioInWords, significant } from "../format.ts";
 import { html, type Markup } from "../markup.ts";
 import type { ComparisonReport, ModelReport, Report, TrainingReport } from "../report.ts";
@@ -18,6 +19,7 @@ import {
 export function summary(report: Report): Markup {
   const { verdict, comparisons, models, training } = report;
   const last = comparisons.at(-1);
+  const toKnow = notes(report.ledger);
   const unit = models[0]?.scores.find(({ metric }) => metric === verdict?.metric)?.unit;
   const sentences =
     comparisons.length > 0
@@ -31,6 +33,7 @@ ${training && html`<p class="verdict">${trainingSentence(training)}</p>`}
 ${sentences.map((sentence) => html`<p class="verdict">${sentence}</p>`)}
 ${verdict && html`<p>${askedSentence(verdict, unit)} ${budgetSentence(verdict, unit)}</p>`}
 ${verdict && verdict.findings.length > 0 && html`<ul>${verdict.findings.map((finding) => html`<li>${finding}</li>`)}</ul>`}
+${toKnow.length > 0 && html`<ul>${toKnow.map((note) => html`<li>${note}</li>`)}</ul>`}
 ${training && html`<dl class="tiles">${trainingTiles(training)}</dl>`}
 ${comparisons.length < 2 && models.length > 0 && html`<dl class="tiles">${tiles(models, last)}</dl>`}
 </header>`;

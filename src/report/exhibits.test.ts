@@ -1,0 +1,142 @@
+import { expect, test } from "vitest";
+import type { LedgerEntry } from "../recipe/ledger.ts";
+import type { Exhibit, SensitivityExhibit } from "../techniques/exhibit.ts";
+import {
+  bySensitivity,
+  exhibitSections,
+  frozenGroups,
+  groupsSentence,
+  notes,
+  quantityText,
+  sparsitySentence,
+} from "./exhibits.ts";
+import { renderMarkdown } from "./markdown.ts";
+import { renderTerminal } from "./terminal.ts";
+
+function entry(step: string, exhibits: readonly Exhibit[]): LedgerEntry {
+  const measured = { bytes: 1, scores: [] };
+  const changes = { nodesBefore: 1, nodesAfter: 1, operators: {}, weightsChanged: 0 };
+  return {
+    step,
+    options: {},
+    seconds: 1,
+    before: measured,
+    after: measured,
+    changes,
+    skips: [],
+    exhibits,
+    resumed: false,
+  };
+}
+
+const scan: SensitivityExhibit = {
+  kind: "sensitivity",
+  amount: { name: "sparsity", unit: "%" },
+  damage: { name: "noise" },
+  layers: [
+    {
+      name: "sturdy",
+      curve: [
+        [0.5, 0.001],
+        [0.9, 0.01],
+      ],
+      proposed: 0.9,
+    },
+    {
+      name: "broken",
+      curve: [
+        [0.5, Number.MAX_VALUE],
+        [0.9, Number.MAX_VALUE],
+      ],
+    },
+    {
+      name: "weak",
+      curve: [
+        [0.5, 0.1],
+        [0.9, 3],
+      ],
+      proposed: 0.5,
+    },
+    { name: "not tried", curve: [] },
+  ],
+};
+
+test("quantities are written by their units", () => {
+  expect(quantityText(0.5, { unit: "%" })).toBe("50.00 %");
+  expect(quantityText(1.2e6, { unit: "B" })).toBe("1.20 MB");
+  expect(quantityText(3.4, { unit: "ms" })).toBe("3.40 ms");
+  expect(quantityText(1.5, { unit: "nats" })).toBe("1.500 nats");
+  expect([0, 12, 272_474, 40_812_544, 0.0123, Number.MAX_VALUE].map((x) => quantityText(x, {}))).toEqual([
+    "0",
+    "12",
+    "272 474",
+    "40.8 M",
+    "0.0123",
+    "∞",
+  ]);
+});
+
+test("a note is told once, whoever shows it", () => {
+  const note: Exhibit = { kind: "note", text: "Zeros are no faster." };
+  expect(notes([entry("a", [note, note]), entry("b", [note, { ...note, text: "Other." }])])).toEqual([
+    "Zeros are no faster.",
+    "Other.",
+  ]);
+});
+
+test("zeros and cuts are summed up", () => {
+  const layers = [
+    { name: "a", elements: 1000, zeros: 900 },
+    { name: "b", elements: 3000, zeros: 0 },
+  ];
+  expect(sparsitySentence({ kind: "sparsity", layers })).toBe(
+    "22.5 % of the weights of 2 layers are zero: 900 of 4 000.",
+  );
+  expect(sparsitySentence({ kind: "sparsity", layers: [{ name: "a", elements: 0, zeros: 0 }] })).toContain("0 % of");
+  const group = { name: "a", members: [], before: 8, after: 8 };
+  const groups = [
+    { ...group, after: 4 },
+    group,
+    { ...group, frozen: "x" },
+    { ...group, frozen: "y" },
+    { ...group, frozen: "y" },
+  ];
+  expect(groupsSentence({ kind: "groups", groups })).toBe(
+    "1 of 2 groups that can be cut were cut; 16 units became 12; 3 more can't be cut.",
+  );
+  expect(frozenGroups({ kind: "groups", groups })).toEqual([
+    ["y", ["a", "a"]],
+    ["x", ["a"]],
+  ]);
+});
+
+test("layers of a scan stand by what they lose, broken ones first", () => {
+  expect(bySensitivity(scan).map(({ name }) => name)).toEqual(["broken", "weak", "sturdy", "not tried"]);
+});
+
+test("a terminal and markdown tell what was found", () => {
+  const ledger = [
+    entry("prune-weights", [
+      { kind: "note", text: "Zeros are no faster." },
+      scan,
+      {
+        kind: "progress",
+        amount: { name: "sparsity", unit: "%" },
+        quality: { name: "top-1", unit: "%", better: "higher" },
+        rounds: [
+          { amount: 0, quality: 0.92 },
+          { amount: 0.5, quality: 0.9, cut: 0.4, kept: true },
+        ],
+      },
+      { kind: "training", name: "round 2", curve: [], epochs: [], best: { epoch: 0 } },
+    ]),
+  ];
+  const text = renderTerminal(exhibitSections(ledger));
+  expect(text).toContain("To know\n  Zeros are no faster.");
+  expect(text).toMatch(/kept: 2 +50\.00 % +40\.00 % +90\.00 %/);
+  expect(text).toMatch(/ 1 +0\.00 % +– +92\.00 %/);
+  expect(text).toMatch(/layer +50\.00 % +90\.00 % +proposed\n +broken +∞ +∞\n +weak +0\.100 +3 +50\.00 %/);
+  expect(text).toContain("prune-weights, round 2: trained for 0 epochs");
+  expect(renderMarkdown(exhibitSections(ledger))).toContain("| kept: 2 | 50.00 % | 40.00 % | 90.00 % |");
+  expect(exhibitSections([entry("simplify", [])])).toEqual([]);
+});
