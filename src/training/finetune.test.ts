@@ -100,6 +100,27 @@ test("frozen weights stay, and patterns of factors reach the step", async () => 
   );
 });
 
+test("zeros of a pruned model stay, unless they may learn", async () => {
+  const dense = network();
+  const w1 = dense.weights.get("w1")!;
+  const zeros = (graph: Graph): number => toFloat32(graph.weights.get("w1")!).filter((v) => v === 0).length;
+  const halved = toFloat32(w1).map((v, i) => (i % 2 === 0 ? v : 0));
+  const pruned = { ...dense, weights: new Map(dense.weights).set("w1", float32(w1.shape, halved)) };
+  const messages: string[] = [];
+  const options: FinetuneOptions = { optimizer: "adam", rate: 0.02, epochs: 1, holdOut: 0, average: 0.5 };
+  const kept = await tuned(pruned, options, { log: (m) => messages.push(m) });
+  expect(zeros(kept.model)).toBe(24);
+  expect(messages).toContain("zeros stay zero: 50.0 % of 1 weights with 48 elements");
+  expect(zeros((await tuned(pruned, { ...options, keepZeros: "never" })).model)).toBeLessThan(5);
+  // a few zeros are chance
+  const few = {
+    ...dense,
+    weights: new Map(dense.weights).set("w1", float32(w1.shape, [0, ...toFloat32(w1).slice(1)])),
+  };
+  expect(zeros((await tuned(few, options)).model)).toBe(0);
+  expect(zeros((await tuned(few, { ...options, keepZeros: "always" })).model)).toBe(1);
+});
+
 test("batch normalization is put back and trained", async () => {
   const messages: string[] = [];
   const { model, best } = await tuned(

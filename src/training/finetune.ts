@@ -12,11 +12,12 @@ import { dtypes } from "../tensor/dtype.ts";
 import type { CheckpointStore } from "./checkpoint.ts";
 import type { Constraint } from "./constraint.ts";
 import { type FinetuneDefaults, finetuneDefaults } from "./finetune-defaults.ts";
-import { objectiveFor, objectiveOptions } from "./objective.ts";
+import { keepZeros } from "./keep-zeros.ts";
+import { type Objective, objectiveFor, objectiveOptions } from "./objective.ts";
 import { trainOptions } from "./options.ts";
 import { groupOptions, weightSettings } from "./parameters.ts";
 import type { TrainRecord } from "./progress.ts";
-import { type StepProgress, type TrainResult, train } from "./train.ts";
+import { type StepProgress, type TrainContext, type TrainResult, train } from "./train.ts";
 import { unfoldBatchNorm } from "./unfold-batch-norm.ts";
 
 const { optimizer, rate, decay, epochs, batch } = trainOptions.shape;
@@ -53,6 +54,12 @@ export const finetuneOptions = z.object({
     .describe(
       "batch normalization: statistics of the batch, or frozen; auto: of the batch where batches are large enough",
     ),
+  keepZeros: z
+    .enum(["auto", "always", "never"])
+    .default("auto")
+    .describe(
+      "weights that are zero stay zero; auto: those of matrices and kernels that have a tenth of zeros or more",
+    ),
 });
 
 /** Options of {@link finetune}. */
@@ -73,8 +80,10 @@ export interface FinetuneContext {
   /** Split to choose the best epoch by; "val" where there is one or can be made, else the last epoch is taken. */
   readonly validationSplit?: string;
   readonly metric?: Metric;
-  /** The model has not learned anything yet: as it is, it is not worth keeping. */
+  /** The model has not learned anything yet: neither it nor its zeros are worth keeping. */
   readonly untrained?: boolean;
+  /** The model as it is counts as the best, until an epoch is clearly better; unless it is untrained, if absent. */
+  readonly judgeStart?: boolean;
   readonly seed?: number;
   readonly store?: CheckpointStore;
   readonly run?: string;
@@ -91,6 +100,9 @@ export interface FinetuneContext {
 /** Batch statistics of fewer samples than this are too noisy to train by. */
 const smallestBatch = 16;
 
+/** A weight with fewer zeros than this was not pruned: they are chance. */
+const prunedShare = 0.1;
+
 /** Training samples that the statistics of batch normalization put back are measured on. */
 const unfoldSamples = 1024;
 
@@ -106,8 +118,38 @@ export async function finetune(
   given: FinetuneOptions,
   context: FinetuneContext,
 ): Promise<TrainResult & { readonly summary: string }> {
-  const parsed = finetuneOptions.parse(given);
-  const { runtime, teacher, seed = 0, log = () => {}, signal = new AbortController().signal } = context;
+  const plan = await planFor(model, finetuneOptions.parse(given), context);
+  const { start, frozen, objective, options } = plan;
+  const { log = () => {} } = context;
+  if (start.nodes.some((node) => isNode(node, "BatchNormalization"))) {
+    log(`batch normalization: ${frozen ? "frozen" : "statistics of the batch"}`);
+  }
+  const { optimizer, rate, decay } = options;
+  log(`loss: ${objective.summary}; optimizer: ${optimizer}, rate ${rate}, decay ${decay}`);
+  const result = await train(objective.model, options, trainContext(plan, context));
+  return { ...result, summary: objective.summary };
+}
+
+type Options = z.output<typeof finetuneOptions>;
+
+/** What was found out of model, data and options. */
+interface Plan {
+  /** The model to train. */
+  readonly start: Graph;
+  readonly data: Dataset;
+  readonly split: string;
+  readonly options: Options & FinetuneDefaults;
+  readonly objective: Objective;
+  readonly masking: TokenMasking | undefined;
+  /** Where and by what epochs are judged, if at all. */
+  readonly validation: { readonly validationSplit: string; readonly metric: Metric } | undefined;
+  /** Batch normalization keeps its statistics. */
+  readonly frozen: boolean;
+  readonly mayLearn: (node: Node) => boolean;
+}
+
+async function planFor(model: Graph, parsed: Options, context: FinetuneContext): Promise<Plan> {
+  const { runtime, teacher, loss, seed = 0 } = context;
   const split = context.trainSplit ?? context.data.splits[0]!;
   const data =
     context.validationSplit === undefined
@@ -118,33 +160,47 @@ export async function finetune(
   const mayLearn = (node: Node): boolean =>
     (context.trains?.(node) ?? true) && !(parsed.freeze.length > 0 && held(node));
   const start = parsed.unfoldBatchNorm ? await unfolded(model, data, split, context, mayLearn) : model;
-  const { optimizer, rate, decay } = { ...finetuneDefaults(start, !frozen, parsed), ...givenOf(parsed) };
-  const options = { ...parsed, optimizer, rate, decay };
+  const options = { ...parsed, ...finetuneDefaults(start, !frozen, parsed), ...givenOf(parsed) };
   const read = await firstBatch(data, split, options.batch);
   const masking = maskingOf(read, options);
   const sample = masking ? hideTokens(read, masking, random(seed)) : read;
   const towards = masking ? { ...options, ignore: options.ignore ?? ignoredLabel } : options;
+  const softLabels = options.mixup > 0;
   const objective = await objectiveFor(start, runtime, sample, towards, {
     ...(teacher && { teacher }),
-    ...(context.loss && { loss: context.loss }),
-    softLabels: options.mixup > 0,
+    ...(loss && { loss }),
+    softLabels,
   });
+  const validation = validationOf(model, sample, data, split, options, context);
+  return { start, data, split, options, objective, masking, validation, frozen, mayLearn };
+}
+
+function validationOf(
+  model: Graph,
+  sample: Batch,
+  data: Dataset,
+  split: string,
+  options: Options,
+  context: FinetuneContext,
+): Plan["validation"] {
   const validationSplit =
     context.validationSplit ?? (data.splits.includes("val") && split !== "val" ? "val" : undefined);
   // alignments have no metric yet
   const found = options.loss === "ctc" ? undefined : defaultMetrics(model.outputs, sample.labels)[0];
   const metric = context.metric ?? found;
-  const judged = validationSplit !== undefined && metric !== undefined && metric.needs !== "reference";
-  if (start.nodes.some((node) => isNode(node, "BatchNormalization"))) {
-    log(`batch normalization: ${frozen ? "frozen" : "statistics of the batch"}`);
-  }
-  log(`loss: ${objective.summary}; optimizer: ${optimizer}, rate ${rate}, decay ${decay}`);
-  const result = await train(objective.model, options, {
+  if (validationSplit === undefined || metric === undefined || metric.needs === "reference") return undefined;
+  return { validationSplit, metric };
+}
+
+function trainContext(plan: Plan, context: FinetuneContext): TrainContext {
+  const { start, data, split, options, objective, masking, validation, frozen, mayLearn } = plan;
+  const { runtime, seed = 0, log = () => {}, signal = new AbortController().signal } = context;
+  return {
     runtime,
     data,
     trainSplit: split,
-    ...(judged && { validationSplit, metric }),
-    judgeStart: !(context.untrained ?? false),
+    ...validation,
+    judgeStart: context.judgeStart ?? !context.untrained,
     objective: objective.objective,
     feeds: objective.feeds,
     extraInputs: objective.extraInputs,
@@ -152,7 +208,7 @@ export async function finetune(
     ...(masking && { tokens: { ...masking, vocabulary: objective.classes } }),
     trains: (node) => objective.own(node) && mayLearn(node),
     settings: weightSettings(start, options),
-    ...(context.constraints && { constraints: context.constraints }),
+    constraints: [...(context.constraints ?? []), ...zerosToKeep(start, options, context)],
     batchStatistics: !frozen,
     seed,
     ...(context.store && { store: context.store }),
@@ -162,12 +218,27 @@ export async function finetune(
     ...(context.progress && { progress: context.progress }),
     ...(context.record && { record: context.record }),
     result: start,
-  });
-  return { ...result, summary: objective.summary };
+  };
+}
+
+/** Holds the zeros of a model that was pruned. */
+function zerosToKeep(
+  model: Graph,
+  { keepZeros: which }: Options,
+  { untrained, log }: FinetuneContext,
+): readonly Constraint[] {
+  if (which === "never" || (which === "auto" && untrained)) return [];
+  const kept = keepZeros(model, { least: which === "auto" ? prunedShare : 0 });
+  if (kept.zeros.size === 0) return [];
+  const zeros = [...kept.zeros.values()].reduce((a, b) => a + b, 0);
+  const all = [...kept.zeros.keys()].reduce((sum, name) => sum + model.weights.get(name)!.size, 0);
+  const share = `${((100 * zeros) / all).toFixed(1)} %`;
+  log?.(`zeros stay zero: ${share} of ${kept.zeros.size} weights with ${all} elements`);
+  return [kept];
 }
 
 /** What was given of the options that have defaults by model. */
-function givenOf({ optimizer, rate, decay }: z.output<typeof finetuneOptions>): Partial<FinetuneDefaults> {
+function givenOf({ optimizer, rate, decay }: Options): Partial<FinetuneDefaults> {
   return {
     ...(optimizer !== undefined && { optimizer }),
     ...(rate !== undefined && { rate }),
@@ -196,7 +267,7 @@ async function unfolded(
 }
 
 /** How tokens are hidden, if that was asked for; which vocabulary they are of is not known yet. */
-function maskingOf(sample: Batch, options: z.output<typeof finetuneOptions>): TokenMasking | undefined {
+function maskingOf(sample: Batch, options: Options): TokenMasking | undefined {
   const { maskToken, maskShare } = options;
   if (maskToken === undefined) return undefined;
   const input = Object.keys(sample.inputs).find((name) => /^u?int/.test(dtypes[sample.inputs[name]!.dtype].kind));

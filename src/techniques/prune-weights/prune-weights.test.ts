@@ -5,6 +5,7 @@ import { runtime } from "../../platform/node.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { random } from "../../random.ts";
 import { float32, int64, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
+import { quantizeDynamic } from "../quantize-dynamic/index.ts";
 import { quantizeStatic } from "../quantize-static/index.ts";
 import { quantizeWeights } from "../quantize-weights/index.ts";
 import { normal, outputOf, type Skip, sqnr, testContext } from "../testing.ts";
@@ -385,6 +386,14 @@ describe("zeros stay zeros when quantized", () => {
         for (let i = 0; i < w.length; i++) if (w[i] === 0) expect(restored[i]).toBe(0);
       }
     }
+  });
+
+  it.each([{}, { perChannel: false }, { portable: true }])("dynamic, %o", async (options) => {
+    const { small, w } = await prune(graph, { sparsity: 0.6 });
+    const quantized = await quantizeDynamic({ minElements: 1, ...options }).apply(small, testContext(cpu));
+    expect([...quantized.weights.values()].some(({ dtype }) => dtype === "int8" || dtype === "uint8")).toBe(true);
+    const restored = await outputOf(cpu, quantized, identity);
+    for (let i = 0; i < w.length; i++) if (w[i] === 0) expect(restored[i]).toBe(0);
   });
 
   it("static", async () => {
