@@ -58,7 +58,7 @@ export async function recover(graph: Graph, options: RecoveryOptions, context: R
   return finetune(graph, rest, {
     runtime,
     data,
-    untrained: true,
+    judgeStart: false,
     seed: random.fork(name).int(2 ** 31),
     signal,
     log,
@@ -67,7 +67,7 @@ export async function recover(graph: Graph, options: RecoveryOptions, context: R
       progress(step, steps, "steps", `loss ${loss.toPrecision(3)}, ${samplesPerSecond.toFixed(0)} samples/s`),
     record(entry) {
       if (entry.kind === "epoch") log(epochLine(entry));
-      training?.record?.(entry);
+      training?.record?.({ ...entry, training: name });
     },
     ...(distill && { teacher: training?.teacher ?? original }),
     ...(constraints && { constraints }),
