@@ -16,7 +16,8 @@ import { cutUnits } from "../src/pruning/cut.ts";
 import { maskUnits } from "../src/pruning/cut-mask.ts";
 import { random } from "../src/random.ts";
 import { float32 } from "../src/tensor/tensor.ts";
-import { difference, randomCuts } from "./cutting.ts";
+import { randomCuts } from "../test/cutting.ts";
+import { difference } from "./cutting.ts";
 import { record } from "./document.ts";
 import { feedsOf, modelFiles, outputsOf } from "./models.ts";
 

@@ -5,7 +5,6 @@
  * the same units are masked, in Node and on WASM.
  */
 import { basename } from "node:path";
-import { syntheticFeeds } from "../src/data/synthetic.ts";
 import { messageOf } from "../src/errors.ts";
 import type { Graph } from "../src/graph/graph.ts";
 import { assertValid } from "../src/graph/validate.ts";
@@ -16,9 +15,9 @@ import { type Couplings, couplings, type Group } from "../src/pruning/couplings.
 import { cutUnits } from "../src/pruning/cut.ts";
 import { maskUnits } from "../src/pruning/cut-mask.ts";
 import { random } from "../src/random.ts";
-import { float32, type Tensor, toFloat32 } from "../src/tensor/tensor.ts";
 import { architectures } from "../src/training/architectures/index.ts";
-import { difference, randomCuts } from "./cutting.ts";
+import { randomCuts, spreadFeeds } from "../test/cutting.ts";
+import { difference } from "./cutting.ts";
 import { record, table } from "./document.ts";
 import { modelFiles } from "./models.ts";
 
@@ -32,23 +31,8 @@ interface Row {
   readonly parameters: readonly [before: number, after: number];
 }
 
-/** Feeds of the usual kind, floats spread around zero so that activations are not all alike. */
-function feedsFor(graph: Graph, batch = 1): Tensors {
-  const feeds = syntheticFeeds(graph, random(7), { batch, dims: { T: 8, sequence: 512, batch } });
-  return Object.fromEntries(
-    Object.entries(feeds).map(([name, value]): [string, Tensor] =>
-      value.dtype === "float32"
-        ? [
-            name,
-            float32(
-              value.shape,
-              toFloat32(value).map((v) => 2 * v - 1),
-            ),
-          ]
-        : [name, value],
-    ),
-  );
-}
+/** Sizes of free dimensions that are not the batch. */
+const dims = { T: 8, sequence: 512 };
 
 async function run(ort: Runtime, graph: Graph, feeds: Tensors): Promise<Tensors> {
   const session = await ort.open(graph);
@@ -62,7 +46,7 @@ async function run(ort: Runtime, graph: Graph, feeds: Tensors): Promise<Tensors>
 const parameters = (graph: Graph): number => [...graph.weights.values()].reduce((sum, { size }) => sum + size, 0);
 
 async function check(model: string, graph: Graph, node: Runtime, wasm: Runtime): Promise<Row> {
-  const feeds = feedsFor(graph);
+  const feeds = spreadFeeds(graph, 1, dims);
   const types = await observeTypes(graph, node, feeds);
   const found = couplings(graph, types);
   const worst = { node: 0, wasm: 0 };
@@ -76,7 +60,7 @@ async function check(model: string, graph: Graph, node: Runtime, wasm: Runtime):
     worst.node = Math.max(worst.node, difference(original, expected, await run(node, cut, feeds)));
     if (ratio === 0.5) {
       left = parameters(cut);
-      const more = feedsFor(graph, 3);
+      const more = spreadFeeds(graph, 3, dims);
       const several = [await run(node, masked, more), await run(node, cut, more)] as const;
       worst.node = Math.max(worst.node, difference(await run(node, graph, more), ...several));
       worst.wasm = difference(original, await run(wasm, masked, feeds), await run(wasm, cut, feeds));

@@ -1,39 +1,21 @@
 import { describe, expect, test } from "vitest";
-import { syntheticFeeds } from "../src/data/synthetic.ts";
 import type { Graph } from "../src/graph/graph.ts";
 import { assertValid } from "../src/graph/validate.ts";
 import { runtime } from "../src/platform/node.ts";
 import { observeTypes } from "../src/platform/observe.ts";
 import type { Runtime, Tensors } from "../src/platform/runtime.ts";
 import { type Couplings, couplings } from "../src/pruning/couplings.ts";
-import { type Cuts, cutUnits } from "../src/pruning/cut.ts";
+import { cutUnits } from "../src/pruning/cut.ts";
 import { maskUnits } from "../src/pruning/cut-mask.ts";
 import { random } from "../src/random.ts";
-import { float32, toFloat32 } from "../src/tensor/tensor.ts";
+import { toFloat32 } from "../src/tensor/tensor.ts";
 import { architectures } from "../src/training/architectures/index.ts";
 import { couplingCases } from "./coupling-cases.ts";
+import { randomCuts, spreadFeeds } from "./cutting.ts";
 import { networks } from "./graphs.ts";
 
 const node = await runtime({ threads: 1 });
 const wasm = await runtime({ provider: "wasm", threads: 1 });
-
-/** Floats around zero, so that units differ; a free dimension is `batch`. */
-function feedsFor(graph: Graph, batch: number): Tensors {
-  const feeds = Object.entries(syntheticFeeds(graph, random(5), { batch, dims: { batch } }));
-  return Object.fromEntries(
-    feeds.map(([name, value]) =>
-      value.dtype === "float32"
-        ? [
-            name,
-            float32(
-              value.shape,
-              toFloat32(value).map((v) => 2 * v - 1),
-            ),
-          ]
-        : [name, value],
-    ),
-  );
-}
 
 async function outputOf(ort: Runtime, graph: Graph, feeds: Tensors): Promise<Float32Array> {
   const session = await ort.open(graph);
@@ -46,16 +28,6 @@ async function outputOf(ort: Runtime, graph: Graph, feeds: Tensors): Promise<Flo
 
 const free = (found: Couplings) => found.groups.filter(({ frozen }) => frozen === undefined);
 
-function randomCuts(found: Couplings, ratio: number, seed: number): Cuts {
-  const source = random(seed);
-  return new Map(
-    free(found).map((group) => {
-      const order = source.shuffle(Array.from({ length: group.units }, (_, i) => i));
-      return [group, order.slice(0, Math.max(1, Math.round(group.units * (1 - ratio)))).sort((a, b) => a - b)];
-    }),
-  );
-}
-
 /** Largest difference relative to the largest element. */
 function distance(a: Float32Array, b: Float32Array): number {
   expect(b.length).toBe(a.length);
@@ -64,10 +36,10 @@ function distance(a: Float32Array, b: Float32Array): number {
 }
 
 async function expectLaw(graph: Graph, ratios: readonly number[]): Promise<Couplings> {
-  const feeds = feedsFor(graph, 1);
+  const feeds = spreadFeeds(graph, 1);
   const found = couplings(graph, await observeTypes(graph, node, feeds));
   for (const [i, ratio] of ratios.entries()) {
-    const cuts = randomCuts(found, ratio, i);
+    const cuts = randomCuts(found, ratio, random(i));
     if (cuts.size === 0) continue;
     const [cut, masked] = [cutUnits(found, cuts), maskUnits(found, cuts)];
     assertValid(cut);
@@ -77,7 +49,7 @@ async function expectLaw(graph: Graph, ratios: readonly number[]): Promise<Coupl
     // something was taken away, and free sizes stayed free
     const removed = [...cuts].some(([group, kept]) => kept.length < group.units);
     if (removed) expect(distance(expected, await outputOf(node, graph, feeds))).toBeGreaterThan(1e-4);
-    const more = feedsFor(graph, 2);
+    const more = spreadFeeds(graph, 2);
     expect(distance(await outputOf(node, masked, more), await outputOf(node, cut, more))).toBeLessThan(1e-5);
   }
   return found;

@@ -91,7 +91,7 @@ describe("shares of groups", () => {
   test("wide groups are cut to multiples, and go as far as they must", async () => {
     const { found, groups } = await foundIn([4, 64, 12, 4]);
     const { cuts } = allocate(found, rising(groups), { ...defaults, of: "units", ratio: 0.3, roundTo: 8 });
-    expect(widths(groups, cuts)).toEqual([40, 8]);
+    expect(widths(groups, cuts)).toEqual([48, 8]);
   });
 
   test("of groups that round to the same step only as many give as it takes, the last ones", async () => {
@@ -100,6 +100,45 @@ describe("shares of groups", () => {
     expect(widths(groups, cuts)).toEqual([64, 48, 48]);
     // 70 % of 9216 are 6451
     expect(after.macs).toBe(8 * 64 + 64 * 48 + 48 * 48 + 48 * 8);
+  });
+
+  test("one group is not rounded where multiples would miss the target", async () => {
+    const { found, groups } = await foundIn([8, 32, 8]);
+    const { cuts, after } = allocate(found, rising(groups), { ...defaults, ratio: 0.3, roundTo: 8 });
+    expect([widths(groups, cuts), after.macs]).toEqual([[22], 22 * 16]);
+    // 25 % for 22 % is close enough
+    expect(widths(groups, allocate(found, rising(groups), { ...defaults, ratio: 0.22, roundTo: 8 }).cuts)).toEqual([
+      24,
+    ]);
+  });
+
+  test("latency: what buys milliseconds goes, at widths where the kernels gain", async () => {
+    const { found, groups } = await foundIn([8, 32, 32, 8]);
+    // blocks of 16 units, and the second group's layers are ten times as slow
+    const time = (group: Group, width: number): number => Math.ceil(width / 16) * (group === groups[0] ? 1 : 10);
+    const around = (group: Group, some: ReadonlyMap<Group, number>) => time(group, some.get(group) ?? group.units);
+    const times = {
+      around,
+      total: (some: ReadonlyMap<Group, number>) => around(groups[0]!, some) + around(groups[1]!, some),
+    };
+    const options = { ...defaults, allocation: "latency", of: "latency", ratio: 0.3 } as const;
+    const found30 = allocate(found, rising(groups), options, times);
+    expect([widths(groups, found30.cuts), found30.times]).toEqual([[32, 16], { before: 22, after: 12 }]);
+    const more = allocate(found, rising(groups), { ...options, ratio: 0.5 }, times);
+    expect([widths(groups, more.cuts), more.reached]).toEqual([[16, 16], true]);
+    // nothing is gained below a block
+    const all = allocate(found, rising(groups), { ...options, ratio: 0.9 }, times);
+    expect([widths(groups, all.cuts), all.reached]).toEqual([[16, 16], false]);
+    const macs = allocate(found, rising(groups), { ...options, of: "macs", ratio: 0.3 }, times);
+    expect(widths(groups, macs.cuts)).toEqual([32, 16]);
+  });
+
+  test("a share of measured time, by one share of all groups", async () => {
+    const { found, groups } = await foundIn([8, 32, 8]);
+    const around = (group: Group, some: ReadonlyMap<Group, number>) => some.get(group) ?? group.units;
+    const times = { around, total: (some: ReadonlyMap<Group, number>) => around(groups[0]!, some) };
+    const { cuts } = allocate(found, rising(groups), { ...defaults, of: "latency", ratio: 0.25 }, times);
+    expect(widths(groups, cuts)).toEqual([24]);
   });
 
   test("shares of their own hold beside the target; one that can't be reached is said so", async () => {

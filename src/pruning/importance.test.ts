@@ -43,7 +43,7 @@ async function scoresOf(
       yield batch;
     },
   };
-  const world = { runtime: ort, random: random(1), batches, signal: new AbortController().signal };
+  const world = { runtime: ort, random: random(1), batches, signal: new AbortController().signal, log() {} };
   return [...(await unitScores(found, groups, importance, normalization, world)).get(groups[0]!)!];
 }
 
@@ -87,6 +87,36 @@ describe("scores of units", () => {
     const scores = await scoresOf(perceptron([1, 1, -1, -1, 1, 0, 5, 5], [1, 9, -1, 0, -1, 9, 2, 0]), "taylor", batch);
     expect([scores[1], scores[3]]).toEqual([0, 0]);
     expect(Math.min(scores[0]!, scores[2]!)).toBeGreaterThan(1e-6);
+  });
+
+  test("taylor is the squared change of the outputs", async () => {
+    const [one, other] = [perceptron(first, [1, 1, 1, 0, 0, 0, 2, 2]), perceptron(first, [1, 1, 1, 0, 0, 0, 1, 1])];
+    const [wide, narrow] = [await scoresOf(one, "taylor"), await scoresOf(other, "taylor")];
+    // twice the weight, four times the squared change of the outputs
+    expect(wide[3]! / narrow[3]!).toBeCloseTo(4, 4);
+    expect(wide[0]).toBeCloseTo(narrow[0]!, 6);
+  });
+
+  test("hessian is that by weights that make a unit and weights that read it, whatever the labels", async () => {
+    const graph = (scale: number) => perceptron([1, 0, 0, 1, 1, 1, 1, -1], [0, 0, scale, 0, 0, scale, 0, 0]);
+    const [plain, double] = [await scoresOf(graph(1), "hessian"), await scoresOf(graph(2), "hessian")];
+    // gradients of what makes the unit grow with what reads it
+    expect(double[1]! / plain[1]!).toBeCloseTo(4, 4);
+    expect(plain[3]).toBe(0);
+    const labelled = { ...unlabelled, labels: int64([0, 1, 1, 0]) };
+    expect(await scoresOf(graph(1), "hessian", labelled)).toEqual(plain);
+  });
+
+  test("reconstruction: of two units that say the same one is free, and then the other is not", async () => {
+    const scores = await scoresOf(
+      perceptron([1, 0, 0, 1, 1, 0, 0.5, 0.5], [1, 1, 1, 0, 1, -1, 1, 0]),
+      "reconstruction",
+    );
+    // nobody reads the fourth
+    expect(scores[3]).toBe(0);
+    const [cheap, dear] = [Math.min(scores[0]!, scores[2]!), Math.max(scores[0]!, scores[2]!)];
+    expect(cheap).toBeLessThan(0.03);
+    expect(dear).toBeGreaterThan(10 * cheap);
   });
 
   test("bn-scale takes the scales of batch normalization, and norms where there is none", async () => {

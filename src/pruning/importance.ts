@@ -4,20 +4,33 @@ import { fail } from "../errors.ts";
 import { consumersOf } from "../graph/walk.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import type { Random } from "../random.ts";
-import type { Couplings, Group, Place } from "./couplings.ts";
+import type { Couplings, Group } from "./couplings.ts";
+import { fromMedian } from "./median.ts";
 import { axisMoments } from "./moments.ts";
 import { consumedPlaces, producers, productsOf } from "./products.ts";
-import { taylorScores } from "./taylor.ts";
-import { finite, isFloat, unitSums, unitVectors } from "./unit-weights.ts";
+import { reconstructionScores } from "./reconstruction.ts";
+import { slopeScores } from "./slopes.ts";
+import { finite, matrices, unitSums } from "./unit-weights.ts";
 
 /** How units are ranked. */
-export const importances = ["l1", "l2", "bn-scale", "fpgm", "activation", "variance", "taylor", "random"] as const;
+export const importances = [
+  "l1",
+  "l2",
+  "bn-scale",
+  "fpgm",
+  "activation",
+  "variance",
+  "taylor",
+  "hessian",
+  "reconstruction",
+  "random",
+] as const;
 
 /** One of {@link importances}. */
 export type Importance = (typeof importances)[number];
 
-/** How the scores of a group are scaled, so that groups compare. */
-export const normalizations = ["mean", "max", "none"] as const;
+/** How the scores of a group are scaled, so that groups compare; auto: not where they are of what the network does. */
+export const normalizations = ["auto", "mean", "max", "none"] as const;
 
 /** A score for each unit of each group; the smallest goes first. */
 export type UnitScores = ReadonlyMap<Group, Float64Array>;
@@ -26,14 +39,23 @@ export type UnitScores = ReadonlyMap<Group, Float64Array>;
 export interface ScoringWorld {
   readonly runtime: Runtime;
   readonly random: Random;
-  /** Calibration data, labelled or not; activation, variance and taylor need it. */
+  /** Calibration data for importances that {@link needsData}. */
   readonly batches?: AsyncIterable<Batch>;
   readonly signal: AbortSignal;
+  log(line: string): void;
 }
+
+const slopes: readonly Importance[] = ["taylor", "hessian"];
+const measured: readonly Importance[] = [...slopes, "activation", "variance", "reconstruction"];
 
 /** Whether an importance is computed from data. */
 export function needsData(importance: Importance): boolean {
-  return importance === "activation" || importance === "variance" || importance === "taylor";
+  return measured.includes(importance);
+}
+
+/** Whether an importance is computed from gradients: every batch is one draw, so many small ones are better. */
+export function needsGradients(importance: Importance): boolean {
+  return slopes.includes(importance);
 }
 
 /**
@@ -43,7 +65,8 @@ export function needsData(importance: Importance): boolean {
  * - bn-scale: magnitudes of the scales of batch normalizations (Liu et al. 2017); l2 where there are none;
  * - fpgm: distance of their filters to the geometric median of the layer's filters (He et al. 2019);
  * - activation, variance: mean magnitude, or variance, of what the layers behind them read;
- * - taylor: (gradient x weight)^2 summed over their weights (Molchanov et al. 2019): see taylor.ts;
+ * - taylor, hessian: what their going does to the outputs, by first and second derivatives: see slopes.ts;
+ * - reconstruction: what the layers behind them lose, though the others make up for them: see reconstruction.ts;
  * - random: nothing, for comparison.
  *
  * @throws PareError naming a weight that is not finite, or where data is needed and absent
@@ -56,10 +79,12 @@ export async function unitScores(
   world: ScoringWorld,
 ): Promise<UnitScores> {
   const raw = await rawScores(found, groups, importance, world);
-  return new Map(groups.map((group) => [group, normalized(raw.get(group)!, normalization)]));
+  const alike = needsGradients(importance) || importance === "reconstruction";
+  const by = normalization === "auto" ? (alike ? "none" : "mean") : normalization;
+  return new Map(groups.map((group) => [group, normalized(raw.get(group)!, by)]));
 }
 
-function normalized(scores: Float64Array, by: (typeof normalizations)[number]): Float64Array {
+function normalized(scores: Float64Array, by: "mean" | "max" | "none"): Float64Array {
   if (by === "none") return scores;
   const scale =
     by === "max" ? scores.reduce((a, b) => Math.max(a, b), 0) : scores.reduce((a, b) => a + b, 0) / scores.length;
@@ -84,8 +109,14 @@ async function rawScores(
         const chance = world.random.fork(group.name);
         return Float64Array.from({ length: group.units }, () => chance.next());
       });
-    case "bn-scale":
-      return each((group) => scaleMagnitudes(found, group) ?? groupNorms(found, group, 2));
+    case "bn-scale": {
+      const scales = new Map(groups.map((group) => [group, scaleMagnitudes(found, group)]));
+      const without = groups.filter((group) => !scales.get(group));
+      if (without.length > 0) {
+        world.log(`no batch normalization scales ${without.length} of ${groups.length} groups: their l2 norms count`);
+      }
+      return each((group) => scales.get(group) ?? groupNorms(found, group, 2));
+    }
     case "fpgm": {
       const products = productsOf(found);
       return each((group) => {
@@ -97,7 +128,12 @@ async function rawScores(
       });
     }
     case "taylor":
-      return taylorScores(found, groups, { ...world, batches: batchesOf(world, importance) }, (group) =>
+    case "hessian":
+      return slopeScores(found, groups, importance, { ...world, batches: batchesOf(world, importance) }, (group) =>
+        groupNorms(found, group, 2),
+      );
+    case "reconstruction":
+      return reconstructionScores(found, groups, { ...world, feeds: feedsOf(batchesOf(world, importance)) }, (group) =>
         groupNorms(found, group, 2),
       );
     case "activation":
@@ -151,13 +187,6 @@ function summed(group: Group, scores: readonly Float64Array[]): Float64Array {
   return sums;
 }
 
-/** The group's weights with at least two axes, or all floats where there are none. */
-function matrices({ structure }: Couplings, { members }: Group): readonly Place[] {
-  const rank = (place: Place): number => structure.constantOf(place.name)!.shape.length;
-  const some = members.filter((place) => rank(place) >= 2 && place.indices.length > 0);
-  return some.length > 0 ? some : members.filter(({ name }) => isFloat(structure.constantOf(name)!.dtype));
-}
-
 function groupNorms(found: Couplings, group: Group, power: number): Float64Array {
   const sums = summed(
     group,
@@ -182,30 +211,4 @@ function scaleMagnitudes({ graph, structure }: Couplings, group: Group): Float64
       return unitSums(place, weight, finite(place.name, weight), Math.abs);
     }),
   );
-}
-
-const medianRounds = 30;
-
-/** Distances of units, each a vector of its weights, to their geometric median (Weiszfeld 1937). */
-function fromMedian({ structure }: Couplings, place: Place): Float64Array {
-  const weight = structure.constantOf(place.name)!;
-  const vectors = unitVectors(place, weight, finite(place.name, weight));
-  const length = vectors[0]!.length;
-  let median = new Float64Array(length);
-  for (const vector of vectors) for (let i = 0; i < length; i++) median[i]! += vector[i]! / vectors.length;
-  const distances = (): Float64Array =>
-    Float64Array.from(vectors, (vector) => Math.sqrt(vector.reduce((sum, v, i) => sum + (v - median[i]!) ** 2, 0)));
-  for (let round = 0; round < medianRounds; round++) {
-    const far = distances();
-    const next = new Float64Array(length);
-    // a vector that is the median itself would have infinite weight
-    const weights = far.map((d) => 1 / Math.max(d, 1e-12));
-    const total = weights.reduce((a, b) => a + b, 0);
-    for (const [n, vector] of vectors.entries()) {
-      const share = weights[n]! / total;
-      for (let i = 0; i < length; i++) next[i]! += share * vector[i]!;
-    }
-    median = next;
-  }
-  return distances();
 }

@@ -55,6 +55,22 @@ export function producers(group: Group, products: readonly Product[]): readonly 
   return group.members.filter(({ name, axis }) => making.has(`${name} ${axis}`));
 }
 
+/** Whether each output of a layer is made of one channel alone, so that the two go together. */
+export function isDepthwise({ node, weight, inputs }: Product, { structure }: Couplings): boolean {
+  if (node.op !== "Conv" && node.op !== "ConvTranspose") return false;
+  const shape = structure.constantOf(weight)!.shape;
+  const groups = intAttribute(node, "group", 1);
+  return groups > 1 && shape[inputs]! / (node.op === "Conv" ? 1 : groups) === 1;
+}
+
+/** The weights of a group by whose products its units reach the rest of the network. */
+export function readers(found: Couplings, group: Group, products: readonly Product[]): readonly Place[] {
+  const reading = new Set(
+    products.flatMap((product) => (isDepthwise(product, found) ? [] : [`${product.weight} ${product.inputs}`])),
+  );
+  return group.members.filter(({ name, axis }) => reading.has(`${name} ${axis}`));
+}
+
 /** The inputs of products that hold a group's units. */
 export function consumedPlaces(found: Couplings, group: Group, products: readonly Product[]): readonly Place[] {
   const read = new Set(products.map(({ x, channels }) => `${x} ${channels}`));

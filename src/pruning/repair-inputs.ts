@@ -1,15 +1,16 @@
 import { edit } from "../graph/edit.ts";
-import { type Graph, intAttribute, makeNode, type Node } from "../graph/graph.ts";
+import type { Graph, Node } from "../graph/graph.ts";
 import { consumersOf, links } from "../graph/walk.ts";
 import type { ObservedType } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
-import { floatToHalf } from "../tensor/half.ts";
-import { float32, sizeOf, type Tensor, tensor, toFloat32 } from "../tensor/tensor.ts";
+import { type Tensor, toFloat32 } from "../tensor/tensor.ts";
 import { solvePositive } from "./cholesky.ts";
 import type { Couplings } from "./couplings.ts";
 import { type Cuts, keptIndices } from "./cut.ts";
 import { gathered } from "./cut-weights.ts";
 import { axisCovariances, type Covariance } from "./grams.ts";
+import { changeLayer, floatsOf, type LayerChange, takesShift } from "./layer-change.ts";
+import { type Layout, layoutOf, outputsOf } from "./layer-layout.ts";
 import { axisMoments } from "./moments.ts";
 import { type Product, productsOf } from "./products.ts";
 import { isFloat } from "./unit-weights.ts";
@@ -45,6 +46,7 @@ const mostChannels = 2048;
  * too much: borders count as full.
  *
  * @param cut the graph that `cutUnits(found, cuts)` gave
+ * @param only the layers that may change
  */
 export async function compensate(
   found: Couplings,
@@ -52,15 +54,19 @@ export async function compensate(
   cut: Graph,
   method: "mean" | "regression",
   world: RepairWorld,
+  only: (product: Product) => boolean = () => true,
 ): Promise<Repaired> {
   const kept = keptIndices(found, cuts);
   const { producer } = links(cut);
   const products = productsOf(found).filter(
-    ({ x, channels, weight, node }) =>
-      kept.of(x, channels) && producer.has(node.outputs[0]!) && isFloat(found.structure.constantOf(weight)!.dtype),
+    (product) =>
+      kept.of(product.x, product.channels) &&
+      producer.has(product.node.outputs[0]!) &&
+      isFloat(found.structure.constantOf(product.weight)!.dtype) &&
+      only(product),
   );
   const fitOf = await fits(found, products, method, world);
-  const changes = new Map<Node, Change>();
+  const changes = new Map<Node, LayerChange>();
   for (const product of products) {
     const node = producer.get(product.node.outputs[0]!)!;
     const covariance = fitOf(product);
@@ -71,36 +77,15 @@ export async function compensate(
     const { values, shift } = adapted(product, weight, covariance, stays, method === "regression" && !shared);
     const outputs = kept.of(node.outputs[0]!, product.outputs);
     const left = Float32Array.from(outputs ?? shift.keys(), (o) => shift[o]!);
+    if (!takesShift(cut, node, left.length)) continue;
     if (left.every((v) => v === 0) && !values) continue;
-    const weights = values && gathered(asType(values, weight.shape, weight.dtype), kept.all(product.weight)!);
-    changes.set(node, { shift: left, ...(weights && { weights }) });
+    const made = values && gathered(floatsOf(weight.shape, values, weight.dtype), kept.all(product.weight)!);
+    changes.set(node, { shift: left, ...(made && { weight: made }) });
   }
   const graph = edit(cut, (draft) => {
-    for (const [node, { shift, weights }] of changes) {
-      if (weights) draft.weights.set(node.inputs[1]!, weights);
-      const { dtype } = cut.weights.get(node.inputs[1]!)!;
-      const stem = `${node.outputs[0]}_bias`;
-      if (node.op === "MatMul") {
-        const sum = draft.fresh(`${node.outputs[0]}_product`);
-        const bias = draft.constant(stem, asType(shift, [shift.length], dtype));
-        draft.replace(node, { ...node, outputs: [sum] }, makeNode("Add", [sum, bias], [node.outputs[0]!]));
-        continue;
-      }
-      const before = node.inputs[2] ? cut.weights.get(node.inputs[2]) : undefined;
-      // a bias that is computed, or of one number for all
-      if (node.inputs[2] && before?.size !== shift.length) continue;
-      const old = before && toFloat32(before);
-      const values = old ? shift.map((v, i) => v + old[i]!) : shift;
-      const bias = draft.constant(stem, asType(values, before?.shape ?? [shift.length], dtype));
-      draft.replace(node, { ...node, inputs: [node.inputs[0]!, node.inputs[1]!, bias] });
-    }
+    for (const [node, change] of changes) changeLayer(draft, cut, node, change);
   });
   return { graph, layers: changes.size };
-}
-
-interface Change {
-  readonly shift: Float32Array;
-  readonly weights?: Tensor;
 }
 
 type Fit = Pick<Covariance, "mean"> & Partial<Covariance>;
@@ -184,44 +169,6 @@ function regression(
   return solvePositive(among, factors, n) ? factors : undefined;
 }
 
-/** Where a weight holds what. */
-interface Layout {
-  readonly groups: number;
-  /** Input channels of a group. */
-  readonly perGroup: number;
-  /** Output channels of all groups. */
-  readonly outputs: number;
-  /** Numbers that belong to an output and an input channel: taps of a kernel. */
-  readonly taps: number;
-  /** Where those of a pair of an output and an input channel of the same group begin. */
-  at(output: number, channel: number): number;
-}
-
-function layoutOf({ node, inputs }: Product, { shape }: Tensor): Layout {
-  const taps = sizeOf(shape.slice(2));
-  if (node.op === "Conv") {
-    const [outputs, perGroup] = shape as [number, number];
-    const groups = intAttribute(node, "group", 1);
-    return { groups, perGroup, outputs, taps, at: (o, i) => (o * perGroup + (i % perGroup)) * taps };
-  }
-  if (node.op === "ConvTranspose") {
-    const groups = intAttribute(node, "group", 1);
-    const [channels, share] = shape as [number, number];
-    const at = (o: number, i: number): number => (i * share + (o % share)) * taps;
-    return { groups, perGroup: channels / groups, outputs: groups * share, taps, at };
-  }
-  const [perGroup, outputs] = [shape[inputs]!, shape[1 - inputs]!];
-  const at = inputs === 1 ? (o: number, i: number) => o * perGroup + i : (o: number, i: number) => i * outputs + o;
-  return { groups: 1, perGroup, outputs, taps: 1, at };
-}
-
-/** The outputs of the group that a channel is in. */
-function outputsOf({ outputs, groups, perGroup }: Layout, channel: number): readonly [first: number, end: number] {
-  const share = outputs / groups;
-  const group = Math.floor(channel / perGroup);
-  return [group * share, (group + 1) * share];
-}
-
 function addChannel(
   values: Float32Array,
   original: Float32Array,
@@ -243,10 +190,4 @@ function addOutputs(shift: Float64Array, original: Float32Array, layout: Layout,
     const source = layout.at(o, channel);
     for (let t = 0; t < layout.taps; t++) shift[o]! += value * original[source + t]!;
   }
-}
-
-function asType(values: Float32Array, shape: readonly number[], dtype: Tensor["dtype"]): Tensor {
-  if (dtype === "float16" || dtype === "bfloat16") return tensor(dtype, shape, floatToHalf(values, dtype));
-  if (dtype === "float64") return tensor(dtype, shape, Float64Array.from(values));
-  return float32(shape, values);
 }

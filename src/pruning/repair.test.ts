@@ -9,6 +9,7 @@ import { couplings } from "./couplings.ts";
 import { cutUnits } from "./cut.ts";
 import { reestimateBatchNorm } from "./repair-batch-norm.ts";
 import { compensate } from "./repair-inputs.ts";
+import { refitLayers } from "./repair-outputs.ts";
 
 const ort = await runtime({ threads: 1 });
 const { signal } = new AbortController();
@@ -100,6 +101,24 @@ const readers: Readonly<Record<string, [readonly number[], (weights: Map<string,
   ],
 };
 
+test("the bias of a product is that of the sum behind it", async () => {
+  const plain = withConstantChannels([2, 3], readers["a product without"]![1]);
+  const [make, read] = plain.nodes as [Node, Node];
+  const graph = {
+    ...plain,
+    weights: new Map(plain.weights).set("c", normal([5], 4)),
+    nodes: [make, { ...read, outputs: ["p"] }, makeNode("Add", ["c", "p"], ["y"])],
+  };
+  const feeds = [{ x: normal([2, 3], 7) }];
+  const found = couplings(graph, await observeTypes(graph, ort, feeds[0]!));
+  const group = found.groups.find(({ frozen, members }) => frozen === undefined && members[0]!.name === "w")!;
+  const cuts = new Map([[group, [0, 2, 3, 5]]]);
+  const { graph: repaired } = await compensate(found, cuts, cutUnits(found, cuts), "mean", world(feeds));
+  expect(repaired.nodes.map(({ op }) => op)).toEqual(["Gemm", "MatMul", "Add"]);
+  const wanted = await outputOf(graph, feeds[0]!);
+  for (const [i, v] of (await outputOf(repaired, feeds[0]!)).entries()) expect(v).toBeCloseTo(wanted[i]!, 4);
+});
+
 const cases = Object.entries(readers).flatMap(([name, [shape, reader]]) =>
   (["mean", "regression"] as const).map((method) => ({ name, method, shape, reader })),
 );
@@ -148,6 +167,87 @@ test.each(Object.entries(readers).filter(([name]) => !name.includes("groups")))(
     expect(await error("regression")).toBeLessThan((await error("mean")) / 500);
   },
 );
+
+describe("fitting layers to what they gave", () => {
+  const image4 = [2, 3, 6, 6];
+  const cutOf = async (graph: Graph, feeds: readonly Tensors[], stays: readonly number[]) => {
+    const found = couplings(graph, await observeTypes(graph, ort, feeds[0]!));
+    const group = found.groups.find(({ frozen, members }) => frozen === undefined && members[0]!.name === "w")!;
+    const cuts = new Map([[group, stays]]);
+    return { found, cuts, cut: cutUnits(found, cuts) };
+  };
+  const distance = async (graph: Graph, wanted: Graph, feeds: Tensors): Promise<number> => {
+    const [y, aim] = [await outputOf(graph, feeds), await outputOf(wanted, feeds)];
+    return y.reduce((sum, v, i) => sum + (v - aim[i]!) ** 2, 0);
+  };
+
+  test.each(cases.filter(({ method }) => method === "mean"))(
+    "makes up for constant channels, read by $name",
+    async ({ shape, reader }) => {
+      const graph = withConstantChannels(shape, reader);
+      const feeds = Array.from({ length: 8 }, (_, i) => ({ x: normal(shape, 50 + i) }));
+      const grouped = graph.nodes[1]!.attributes.group !== undefined;
+      const { found, cuts, cut } = await cutOf(graph, feeds, grouped ? [0, 2] : [0, 2, 3, 5]);
+      const { graph: repaired, layers } = await refitLayers(found, cuts, cut, world(feeds));
+      expect(layers).toBe(1);
+      const off = await distance(repaired, graph, feeds[0]!);
+      expect(off).toBeLessThan((await distance(cut, graph, feeds[0]!)) / 1e4);
+    },
+  );
+
+  test("knows of padding, strides, dilations and other positions than all", async () => {
+    const wide = [2, 3, 80, 80];
+    const graph = withConstantChannels(wide, (weights) => {
+      weights.set("v", normal([5, 6, 3, 3], 2)).set("c", normal([5], 3));
+      const attributes = { pads: [1, 2, 0, 1], strides: [2, 1], dilations: [1, 2] };
+      return makeNode("Conv", ["h", "v", "c"], ["y"], attributes);
+    });
+    const feeds = Array.from({ length: 4 }, (_, i) => ({ x: normal(wide, 50 + i) }));
+    // what channel 5 tells of borders can't be told of the others, so all but one of the constant ones stay
+    const { found, cuts, cut } = await cutOf(graph, feeds, [0, 1, 2, 3, 5]);
+    const refit = (await refitLayers(found, cuts, cut, world(feeds))).graph;
+    const regressed = (await compensate(found, cuts, cut, "regression", world(feeds))).graph;
+    const [fitted, told] = [await distance(refit, graph, feeds[0]!), await distance(regressed, graph, feeds[0]!)];
+    // the other constant channel is cut off at the same borders
+    expect(fitted).toBeLessThan(told / 100);
+  });
+
+  test("later layers are fitted to what the earlier ones leave them", async () => {
+    const graph = deep();
+    const feeds = Array.from({ length: 6 }, (_, i) => ({ x: normal(image4, 60 + i) }));
+    const { found, cuts, cut } = await cutOf(graph, feeds, [0, 1, 2, 3, 4]);
+    const refit = await refitLayers(found, cuts, cut, world(feeds));
+    // the layer that reads the cut channels, and the one behind it
+    expect(refit.layers).toBe(2);
+    const fresh = { x: normal(image4, 99) };
+    const regressed = await compensate(found, cuts, cut, "regression", world(feeds));
+    const [all, one] = [await distance(refit.graph, graph, fresh), await distance(regressed.graph, graph, fresh)];
+    expect(all).toBeLessThan(0.85 * one);
+    expect(one).toBeLessThan(await distance(cut, graph, fresh));
+  });
+
+  /** Three convolutions with activations in between; the first has eight channels. */
+  function deep(): Graph {
+    const weights = new Map([
+      ["w", normal([8, 3, 3, 3], 1)],
+      ["v", normal([8, 8, 3, 3], 2)],
+      ["u", normal([4, 8, 1, 1], 3)],
+    ]);
+    const pads = [1, 1, 1, 1];
+    const nodes = [
+      makeNode("Conv", ["x", "w"], ["h1"], { pads }),
+      makeNode("Relu", ["h1"], ["a1"]),
+      makeNode("Conv", ["a1", "v"], ["h2"], { pads }),
+      makeNode("Relu", ["h2"], ["a2"]),
+      makeNode("Conv", ["a2", "u"], ["y"]),
+    ];
+    const border = (name: string, channels: number) => ({
+      name,
+      type: { kind: "tensor", dtype: "float32", shape: ["n", channels, 6, 6] } as const,
+    });
+    return makeGraph({ nodes, weights, inputs: [border("x", 3)], outputs: [border("y", 4)] });
+  }
+});
 
 test("batch normalizations get the statistics of all the data, each after those before it", async () => {
   const ones = (n: number, value = 1): Tensor => float32([n], new Float32Array(n).fill(value));

@@ -1,11 +1,18 @@
 import { fail } from "../errors.ts";
 import { type DType, dtypes } from "../tensor/dtype.ts";
 import { sizeOf, type Tensor, toFloat32 } from "../tensor/tensor.ts";
-import type { Place } from "./couplings.ts";
+import type { Couplings, Group, Place } from "./couplings.ts";
 
 /** Whether elements of a type are floats. */
 export function isFloat(dtype: DType): boolean {
   return dtypes[dtype].kind === "float";
+}
+
+/** A group's weights with at least two axes, or all floats where there are none. */
+export function matrices({ structure }: Couplings, { members }: Group): readonly Place[] {
+  const rank = (place: Place): number => structure.constantOf(place.name)!.shape.length;
+  const some = members.filter((place) => rank(place) >= 2 && place.indices.length > 0);
+  return some.length > 0 ? some : members.filter(({ name }) => isFloat(structure.constantOf(name)!.dtype));
 }
 
 /**

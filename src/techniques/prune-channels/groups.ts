@@ -2,7 +2,7 @@ import { didYouMean, fail } from "../../errors.ts";
 import type { Node } from "../../graph/graph.ts";
 import { matcher } from "../../graph/select.ts";
 import { consumersOf } from "../../graph/walk.ts";
-import type { Couplings, Group } from "../../pruning/index.ts";
+import type { Couplings, Group, Place } from "../../pruning/index.ts";
 import { producers, productsOf } from "../../pruning/products.ts";
 import { finite } from "../../pruning/unit-weights.ts";
 import { selector } from "../selection.ts";
@@ -63,16 +63,21 @@ function makersOf(found: Couplings): (group: Group) => readonly Node[] {
 /** Groups named in a line about what stays. */
 const named = 3;
 
-/** One line for each reason. A factor of an axis whose other factors can be cut is no news. */
+/** Whether a group is worth a word: a factor of an axis whose other factors can be cut, and that must stay, is not. */
+export function isNews({ frozen, members }: Group, groups: readonly Group[]): boolean {
+  if (!frozen?.endsWith("blocks that stay whole")) return true;
+  const cuttable = new Set(groups.flatMap((group) => (group.frozen === undefined ? group.members.map(placeOf) : [])));
+  return !members.every((member) => cuttable.has(placeOf(member)));
+}
+
+const placeOf = ({ name, axis }: Place): string => `${name} ${axis}`;
+
+/** One line for each reason. */
 function reportFrozen(groups: readonly Group[], context: Context): void {
-  const places = ({ members }: Group): readonly string[] => members.map(({ name, axis }) => `${name} ${axis}`);
-  const cuttable = new Set(groups.filter(({ frozen }) => frozen === undefined).flatMap(places));
   const byReason = new Map<string, string[]>();
   for (const group of groups) {
     const { frozen, name } = group;
-    if (frozen === undefined) continue;
-    if (frozen.endsWith("blocks that stay whole") && places(group).every((place) => cuttable.has(place))) continue;
-    byReason.set(frozen, [...(byReason.get(frozen) ?? []), name]);
+    if (frozen !== undefined && isNews(group, groups)) byReason.set(frozen, [...(byReason.get(frozen) ?? []), name]);
   }
   for (const [reason, names] of byReason) {
     const more = names.length > named ? ` and ${names.length - named} more` : "";

@@ -4,6 +4,7 @@ import { type Graph, makeGraph, makeNode } from "../../graph/graph.ts";
 import { assertValid } from "../../graph/validate.ts";
 import { runtime } from "../../platform/node.ts";
 import { float32, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
+import type { Exhibit } from "../exhibit.ts";
 import { normal, outputOf, type Skip, testContext } from "../testing.ts";
 import { pruneChannels } from "./index.ts";
 
@@ -109,7 +110,7 @@ describe("prune-channels", () => {
   test("with data, repairs bring the outputs nearer to the original's", async () => {
     const graph = network();
     const original = await outputOf(ort, graph, feeds);
-    const error = async (repair: "auto" | "none" | "mean" | "regression", count = 40): Promise<number> => {
+    const error = async (repair: "auto" | "none" | "mean" | "regression" | "refit", count = 40): Promise<number> => {
       const context = { ...testContext(ort), data: samplesOf(count) };
       const cut = await pruneChannels({ ratio: 0.4, repair }).apply(graph, context);
       const y = await outputOf(ort, cut, feeds);
@@ -118,8 +119,9 @@ describe("prune-channels", () => {
     const [none, mean, regression] = [await error("none"), await error("mean"), await error("regression")];
     expect(mean).toBeLessThan(none / 2);
     expect(regression).toBeLessThan(mean);
-    // there is no batch normalization
-    expect(await error("auto")).toBe(regression);
+    const refit = await error("refit");
+    expect(refit).toBeLessThan(regression);
+    expect(await error("auto")).toBe(refit);
     // fewer samples than a batch
     expect(await error("mean", 5)).toBeLessThan(none);
   });
@@ -134,6 +136,55 @@ describe("prune-channels", () => {
     expect(lines.at(-1)).toMatch(/^\d layers make up/);
     // of one sample, whatever the batch
     expect(lines.at(-2)).toMatch(/^MACs 61,560 -> /);
+  });
+
+  test("shows all groups, with what went and why others stay", async () => {
+    const shown: Exhibit[] = [];
+    const context = { ...testContext(ort), show: (exhibit: Exhibit) => shown.push(exhibit) };
+    await pruneChannels({ ratio: 0.5, of: "units", exclude: ["conv3"] }).apply(network(), context);
+    const [exhibit] = shown;
+    expect(exhibit?.kind === "groups" && exhibit.groups).toEqual([
+      { name: "w1[1]", members: ["conv1"], before: 3, after: 3, frozen: "input 'x'" },
+      { name: "w1[0]", members: ["conv1", "conv2", "conv3"], before: 16, after: 8 },
+      { name: "w3[0]", members: ["conv3", "dense"], before: 24, after: 24 },
+      { name: "w4[1]", members: ["dense"], before: 5, after: 5, frozen: "output 'y'" },
+    ]);
+  });
+
+  test("cuts by measured time", async () => {
+    const lines: string[] = [];
+    const context = { ...testContext(ort), log: (line: string) => lines.push(line) };
+    const cut = await pruneChannels({ ratio: 0.2, of: "latency", allocation: "latency" }).apply(network(), context);
+    assertValid(cut);
+    expect(lines.some((line) => /measured ms of layers \S+ -> \S+ \(-\d/.test(line))).toBe(true);
+  });
+
+  test.each(["group-lasso", "growing"] as const)("trains before the cut (%s) and after it", async (regularize) => {
+    const shown: Exhibit[] = [];
+    const lines: string[] = [];
+    const context = {
+      ...testContext(ort),
+      data: samplesOf(32),
+      show: (exhibit: Exhibit) => shown.push(exhibit),
+      log: (line: string) => lines.push(line),
+    };
+    const options = { ratio: 0.3, regularize, regularizeEpochs: 2, epochs: 1, batch: 8, repair: "none" } as const;
+    const cut = await pruneChannels(options).apply(network(), context);
+    assertValid(cut);
+    expect(cut.weights.get("w1")!.shape[0]).toBeLessThan(16);
+    const trainings = shown.flatMap((exhibit) => (exhibit.kind === "training" ? [exhibit] : []));
+    expect(trainings.map(({ name, epochs }) => [name, epochs.length])).toEqual([
+      [regularize, 2],
+      [undefined, 1],
+    ]);
+    expect(shown.findIndex(({ kind }) => kind === "groups")).toBe(regularize === "growing" ? 0 : 1);
+  });
+
+  test("says which options need data", async () => {
+    const apply = (options: Parameters<typeof pruneChannels>[0]) =>
+      pruneChannels(options).apply(network(), testContext(ort));
+    await expect(apply({ epochs: 1 })).rejects.toThrow("training needs data");
+    await expect(apply({ regularize: "growing" })).rejects.toThrow("regularize growing needs data");
   });
 
   test("needs data for importances that are measured", async () => {
