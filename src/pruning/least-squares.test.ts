@@ -31,13 +31,15 @@ test("finds weights and bias; a penalty draws towards what was", () => {
   for (const w of ridge(sumsOf(50, 1), before, 1e6)!.weights) expect(w).toBeCloseTo(1, 3);
 });
 
-test("inputs that never change tell nothing", () => {
+test("inputs that never change tell of the bias alone", () => {
   const sums = noSums(1, 1);
   sums.count = 2;
   sums.x[0] = 6;
   sums.xx[0] = 18;
   sums.yx[0] = 30;
   sums.y[0] = 10;
+  expect(ridge(sums, [1], 0.1)).toEqual({ weights: Float64Array.of(1), bias: Float64Array.of(2) });
+  sums.yx[0] = Number.NaN;
   expect(ridge(sums, [1], 0.1)).toBeUndefined();
 });
 

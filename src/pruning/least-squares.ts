@@ -42,19 +42,24 @@ export function together(a: Sums, b: Sums): Sums {
  *
  *     minimize  |y - W x - b|^2 / positions + penalty tr(cov x) / inputs |W - before|^2
  *
+ * Of inputs that never change only the bias can be told.
+ *
  * @param before [outputs, inputs]
- * @returns undefined where the inputs never change or are not finite
+ * @returns undefined where sums are not finite
  */
 export function ridge(sums: Sums, before: ArrayLike<number>, penalty: number): Fit | undefined {
   const { covariance, crossed, mean, wanted } = centred(sums);
   const n = mean.length;
   let trace = 0;
   for (let i = 0; i < n; i++) trace += covariance[i * n + i]!;
-  if (!(trace > 0) || !Number.isFinite(trace)) return undefined;
+  if (!Number.isFinite(trace) || !crossed.every(Number.isFinite)) return undefined;
   const added = (penalty * trace) / n;
   for (let i = 0; i < n; i++) covariance[i * n + i]! += added;
-  const weights = crossed.map((v, i) => v + added * before[i]!);
-  if (!solvePositive(covariance, weights, n)) return undefined;
+  let weights = Float64Array.from(before);
+  if (trace > 0) {
+    weights = crossed.map((v, i) => v + added * before[i]!);
+    if (!solvePositive(covariance, weights, n)) return undefined;
+  }
   const bias = wanted.map((y, o) => {
     let left = y;
     for (let i = 0; i < n; i++) left -= weights[o * n + i]! * mean[i]!;

@@ -21,8 +21,9 @@ export interface LayerColumns {
   readonly y: string;
 }
 
-/** Positions of one sample beyond which only some are used: neighbours tell much the same. */
+/** Positions of one sample, and numbers in its columns, beyond which only some are used: neighbours tell much the same. */
 const mostPositions = 1024;
+const mostNumbers = 2 ** 20;
 
 /** The matrices of a layer whose weight has this shape; undefined for transposed convolutions. */
 export function matrixOf({ node, inputs }: Product, shape: readonly number[]): LayerMatrix | undefined {
@@ -70,7 +71,8 @@ export function layerColumns(
   const spatial = kernel.map(() => 1);
   const space = y.type.shape.slice(2);
   const fixed = ["NOTSET", "VALID"].includes(stringAttribute(node, "auto_pad", "NOTSET"));
-  const skip = fixed ? Math.max(1, Math.ceil((sizeOf(space) / mostPositions) ** (1 / space.length))) : 1;
+  const most = Math.min(mostPositions, mostNumbers / (groups * inputs));
+  const skip = fixed ? Math.max(1, Math.ceil((sizeOf(space) / most) ** (1 / space.length))) : 1;
   const wide = x.type.shape[1]!;
   const taps = sizeOf(kernel);
   const copies = new Float32Array(wide * taps * taps);
@@ -99,11 +101,6 @@ export function layerColumns(
           pads: [...spatial, ...spatial].map(() => 0),
         });
   const apart = (name: string, size: number): string =>
-    shaped(
-      op("Transpose", [shaped(name, [-1, groups, size, sizeOf(space.map((n) => Math.ceil(n / skip)))])], {
-        perm: [1, 2, 0, 3],
-      }),
-      [groups, size, -1],
-    );
+    shaped(op("Transpose", [shaped(name, [0, groups, size, -1])], { perm: [1, 2, 0, 3] }), [groups, size, -1]);
   return { x: apart(patches, inputs), y: apart(some, outputs) };
 }

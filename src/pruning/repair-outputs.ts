@@ -1,14 +1,13 @@
 import { edit } from "../graph/edit.ts";
 import type { Graph, Node } from "../graph/graph.ts";
 import { consumersOf, links } from "../graph/walk.ts";
-import { observeValues } from "../platform/observe.ts";
-import { int64, type Tensor, toFloat32, toNumbers } from "../tensor/tensor.ts";
-import { teacherPrefix, withTeacher } from "../training/join.ts";
+import { toFloat32 } from "../tensor/tensor.ts";
 import type { Couplings } from "./couplings.ts";
 import { type Cuts, type KeptIndices, keptIndices } from "./cut.ts";
 import { changeLayer, floatsOf, type LayerChange, takesShift } from "./layer-change.ts";
-import { bestPenalty, noSums, ridge, type Sums, together, usualPenalty } from "./least-squares.ts";
-import { type LayerMatrix, layerColumns, matrixOf, transposed } from "./patches.ts";
+import { type FittedLayer, type Halves, layerSums } from "./layer-sums.ts";
+import { bestPenalty, ridge, together, usualPenalty } from "./least-squares.ts";
+import { matrixOf, transposed } from "./patches.ts";
 import { type Product, productsOf } from "./products.ts";
 import { compensate, type Repaired, type RepairWorld } from "./repair-inputs.ts";
 import { isFloat } from "./unit-weights.ts";
@@ -19,10 +18,8 @@ const mostInputs = 2048;
 /** Layers with more inputs than this take the usual penalty: choosing one solves ten times. */
 const mostChosen = 640;
 
-/** A layer to fit, in the cut graph. */
-interface Layer {
-  readonly product: Product;
-  readonly matrix: LayerMatrix;
+/** A layer to fit. */
+interface Layer extends FittedLayer {
   /** How many layers that are fitted lie before it, at most. */
   readonly depth: number;
 }
@@ -101,9 +98,6 @@ function layersToFit(found: Couplings, kept: KeptIndices, cut: Graph): readonly 
   return layers;
 }
 
-/** The two halves of the data, by group of the layer. */
-type Halves = readonly (readonly [Sums, Sums])[];
-
 async function fitTogether(
   found: Couplings,
   kept: KeptIndices,
@@ -115,13 +109,13 @@ async function fitTogether(
   const { producer } = links(graph);
   const changes = new Map<Layer, LayerChange>();
   for (const layer of layers) {
-    const change = fit(graph, producer.get(layer.product.node.outputs[0]!)!, layer, sums.get(layer)!);
+    const change = changeOf(graph, producer.get(layer.product.node.outputs[0]!)!, layer, sums.get(layer)!);
     if (change) changes.set(layer, change);
   }
   return changes;
 }
 
-function fit(graph: Graph, node: Node, { product, matrix }: Layer, halves: Halves): LayerChange | undefined {
+function changeOf(graph: Graph, node: Node, { product, matrix }: Layer, halves: Halves): LayerChange | undefined {
   const { groups, inputs, outputs } = matrix;
   const weight = graph.weights.get(node.inputs[1]!)!;
   const columnsFirst = node.op !== "Conv" && product.inputs === 0;
@@ -142,77 +136,4 @@ function fit(graph: Graph, node: Node, { product, matrix }: Layer, halves: Halve
   if (old) for (const [o, v] of toFloat32(old).entries()) bias[o]! -= v;
   const made = columnsFirst ? transposed(values, { ...matrix, inputs: outputs, outputs: inputs }) : values;
   return { shift: bias, weight: floatsOf(weight.shape, made, weight.dtype) };
-}
-
-/** Sums of what the layers read in the graph and of what they gave in the original; batches alternate between halves. */
-async function layerSums(
-  { graph: original, structure }: Couplings,
-  kept: KeptIndices,
-  graph: Graph,
-  layers: readonly Layer[],
-  { runtime, feeds, signal }: RepairWorld,
-): Promise<ReadonlyMap<Layer, Halves>> {
-  const found = new Map(
-    layers.map((layer): [Layer, Halves] => {
-      const { groups, inputs, outputs } = layer.matrix;
-      return [layer, Array.from({ length: groups }, () => [noSums(inputs, outputs), noSums(inputs, outputs)] as const)];
-    }),
-  );
-  const parts = new Map<string, { layer: Layer; part: "count" | "x" | "y" | "xx" | "yx" }>();
-  const both = withTeacher(graph, { ...original, functions: [] });
-  const probe = edit(both, (draft) => {
-    const op = (operator: string, inputs: readonly string[], attributes = {}): string =>
-      draft.emit(operator, inputs, attributes, 1, "sums");
-    for (const layer of layers) {
-      const { product, matrix } = layer;
-      const [read, gave] = [product.x, product.node.outputs[0]!];
-      const type = (name: string) => {
-        const { dtype, shape } = structure.types.get(name)!;
-        return { dtype, shape: shape.map((size, axis) => kept.of(name, axis)?.length ?? size) };
-      };
-      const stays = kept.of(gave, product.outputs);
-      const all = `${teacherPrefix}${gave}`;
-      const wanted = stays
-        ? op("Gather", [all, draft.constant("stays", int64(stays))], { axis: product.outputs })
-        : all;
-      const kernel = structure.constantOf(product.weight)!.shape.slice(2);
-      const { x, y } = layerColumns(
-        draft,
-        product,
-        matrix,
-        kernel,
-        { name: read, type: type(read) },
-        { name: wanted, type: type(gave) },
-      );
-      const rows = op("Transpose", [x], { perm: [0, 2, 1] });
-      parts.set(op("Size", [x]), { layer, part: "count" });
-      // of operators that take the mean over positions this one is the same in all versions
-      parts.set(op("GlobalAveragePool", [x]), { layer, part: "x" });
-      parts.set(op("GlobalAveragePool", [y]), { layer, part: "y" });
-      parts.set(op("MatMul", [x, rows]), { layer, part: "xx" });
-      parts.set(op("MatMul", [y, rows]), { layer, part: "yx" });
-    }
-  });
-  let positions = 0;
-  const visit = (name: string, value: Tensor, index: number): void => {
-    const { layer, part } = parts.get(name)!;
-    const { groups, inputs } = layer.matrix;
-    const halves = found.get(layer)!;
-    const half = (index % 2) as 0 | 1;
-    if (part === "count") {
-      positions = toNumbers(value)[0]! / (groups * inputs);
-      for (const pair of halves) pair[half].count += positions;
-      return;
-    }
-    const data = toFloat32(value);
-    const scale = part === "x" || part === "y" ? positions : 1;
-    for (const [group, pair] of halves.entries()) {
-      const into = pair[half][part];
-      const from = data.subarray(group * into.length, (group + 1) * into.length);
-      for (let i = 0; i < into.length; i++) into[i]! += scale * from[i]!;
-    }
-  };
-  // the parts of a layer belong together: chunks of names never come between them
-  await observeValues(probe, runtime, [...parts.keys()], feeds, visit, { signal, budget: Number.POSITIVE_INFINITY });
-  return found;
 }
