@@ -159,7 +159,7 @@ async function ours({ graph, input }: Case, labels: Tensor): Promise<ReadonlyMap
   const step = await trainingStep(model, cpu, fed, {
     objective,
     optimizer: optimizerOptions.parse({ optimizer: "sgd", nesterov: false, decay: 0 }),
-    extraInputs: extraInputs.map((name) => ({ name })),
+    extraInputs,
   });
   const session = await cpu.open(step.graph);
   try {

@@ -79,7 +79,7 @@ async function train(graph: Graph): Promise<Trained> {
   const step = await trainingStep(objective.model, cpu, fed, {
     objective: objective.objective,
     optimizer: optimizerOptions.parse({ optimizer: "adam", decay: 0 }),
-    extraInputs: objective.extraInputs.map((name) => ({ name })),
+    extraInputs: objective.extraInputs,
     batchStatistics: size > 1,
   });
   const session = await cpu.open(step.graph);

@@ -44,7 +44,7 @@ async function lossOf(objective: Awaited<ReturnType<typeof objectiveFor>>, given
   const step = await trainingStep(objective.model, onnx, feeds, {
     objective: objective.objective,
     optimizer,
-    extraInputs: objective.extraInputs.map((name) => ({ name })),
+    extraInputs: objective.extraInputs,
     trains: objective.own,
   });
   const session = await onnx.open(step.graph);

@@ -51,7 +51,7 @@ function network(): Graph {
 }
 
 const feeds = (n: number) => ({ x: draw([n, 2, 5, 5]), labels: int64(Array.from({ length: n }, (_, i) => i % 3)) });
-const labels = [{ name: "labels" }];
+const labels = ["labels"];
 
 /** Runs steps over the batches; gives the losses and the last state. */
 async function run(step: TrainingStep, batches: readonly Record<string, Tensor>[], rate: number) {

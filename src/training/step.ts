@@ -1,5 +1,6 @@
 import { differentiate } from "../autodiff/gradient.ts";
 import { inBlocks } from "../autodiff/lower/blocked.ts";
+import { productsInBlocks } from "../autodiff/lower/blocked-products.ts";
 import { lowered } from "../autodiff/lower/plain.ts";
 import { fail } from "../errors.ts";
 import { withoutDefaultInputs } from "../graph/defaults.ts";
@@ -26,7 +27,7 @@ export interface StepOptions {
   readonly objective: Objective;
   readonly optimizer: OptimizerOptions;
   /** Inputs that only the objective reads: labels, a teacher's logits, weights of samples. */
-  readonly extraInputs?: readonly Value[];
+  readonly extraInputs?: readonly string[];
   /** Nodes whose weights may learn and whose batch statistics move; all by default. */
   readonly trains?: (node: Node) => boolean;
   /** Weights that learn otherwise than the rest, by name. */
@@ -96,7 +97,8 @@ export async function trainingStep(
   const wanted = [...gradients.values()].flatMap((name) => (name === undefined ? [] : [{ name }]));
   const block = await channelBlock(runtime);
   const kept = { ...backward.graph, outputs: [...backward.graph.outputs, ...wanted] };
-  const laidOut = block === undefined ? kept : inBlocks(kept, backward.types, block);
+  const laidOut =
+    block === undefined ? kept : productsInBlocks(inBlocks(kept, backward.types, block), backward.types, block);
   const graph = { ...lowered(laidOut), outputs: backward.graph.outputs };
   const learning = parameters.filter(({ name }) => gradients.get(name) !== undefined);
   if (learning.length === 0)
@@ -127,7 +129,7 @@ async function withObjective(
   );
   const base = {
     ...prepared.graph,
-    inputs: [...fixed, ...masks, ...extraInputs.map(({ name }) => inputLike(name, feeds[name]!))],
+    inputs: [...fixed, ...masks, ...extraInputs.map((name) => inputLike(name, feeds[name]!))],
   };
   const types = await observeTypes(lowered(base), runtime, withMasks(feeds, prepared.masks));
   let result: ReturnType<Objective> | undefined;

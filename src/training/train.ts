@@ -351,7 +351,7 @@ function stepOptions(options: TrainOptions, context: TrainContext): StepOptions 
   return {
     objective: context.objective,
     optimizer: options,
-    extraInputs: context.extraInputs.map((name) => ({ name })),
+    extraInputs: context.extraInputs,
     ...(context.trains && { trains: context.trains }),
     ...(context.settings && { settings: context.settings }),
     ...(context.batchStatistics !== undefined && { batchStatistics: context.batchStatistics }),
