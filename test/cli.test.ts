@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import { dirname, join, resolve } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { load } from "../src/platform/node.ts";
+import type { Report } from "../src/report/report.ts";
 import { build, dist, type Finished, pare, removeBuild, start, workplace } from "./cli.ts";
 
 const model = "digits/model.onnx";
@@ -133,6 +134,25 @@ describe("commands", () => {
     });
     expect((await run("diff", "small.onnx", "out.onnx")).stdout).toBe("nothing changed\n");
   }, 120_000);
+
+  test("a technique's report tells what it found, and with data what was lost", async () => {
+    const reported = async (...more: string[]): Promise<{ report: Report; stdout: string }> => {
+      const args = ["prune-weights", model, "-o", "p.onnx", "--sparsity", "0.8", "--report", "r.json", ...more];
+      const { status, stdout, stderr } = await run(...args);
+      expect(status, stderr).toBe(0);
+      return { report: JSON.parse(readFileSync(join(folder, "r.json"), "utf8")) as Report, stdout };
+    };
+    const kinds = ({ ledger }: Report): string[] => ledger[0]!.exhibits.map(({ kind }) => kind);
+    const alone = await reported();
+    expect(alone.stdout).toMatch(/prune-weights: 80 % of the weights of \d+ layers are zero/);
+    expect(kinds(alone.report)).toEqual(["sparsity", "note", "note"]);
+    expect(alone.report.models.map(({ scores }) => scores)).toEqual([[], []]);
+    expect(alone.report.models[1]!.gzip).toBeLessThan(0.5 * alone.report.models[0]!.gzip!);
+    const { report } = await reported(...data);
+    expect(kinds(report)).toEqual(["sparsity", "note"]);
+    expect(report.ledger[0]!.after.scores).toEqual(report.models[1]!.scores);
+    expect(report.comparisons[0]!.scores.map(({ metric }) => metric)).toContain("top-1");
+  }, 240_000);
 
   test("the same command gives the same bytes", async () => {
     await run("quantize-static", model, "-o", "a.onnx", ...data, "--samples", "32");

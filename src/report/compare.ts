@@ -5,12 +5,14 @@ import { type Inspection, inspect } from "../analysis/inspect.ts";
 import { type LatencyResult, measureLatency } from "../analysis/latency.ts";
 import { measureSize } from "../analysis/size.ts";
 import type { Dataset } from "../data/dataset.ts";
+import { syntheticFeeds } from "../data/synthetic.ts";
 import { fail } from "../errors.ts";
 import { onnxSize } from "../formats/onnx/index.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Metric } from "../metrics/index.ts";
 import type { Compressor } from "../platform/meter.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
+import { random } from "../random.ts";
 import { version } from "../version.ts";
 import { energyOf } from "./activity.ts";
 import { type ComparisonReport, type LayerReport, type ModelReport, type Report, reportVersion } from "./report.ts";
@@ -51,44 +53,52 @@ const compressible = 2 ** 28;
 
 /**
  * Measures models against the first of them on the same samples: scores with paired tests, sizes, interleaved latency,
- * peak memory, estimated energy, layers, divergence, weights.
+ * peak memory, estimated energy, layers, divergence, weights. Without data, made-up inputs tell sizes and times alone.
  *
  * @returns a report without ledger and plans
  * @throws PareError where the runtime refuses a model or the data does not fit
  */
-export async function compare(models: readonly NamedModel[], data: Dataset, options: CompareOptions): Promise<Report> {
+export async function compare(
+  models: readonly NamedModel[],
+  data: Dataset | undefined,
+  options: CompareOptions,
+): Promise<Report> {
   const { runtime, machine, title, seed = 0, command } = options;
-  const evaluation = await evaluate(models, data, runtime, {
-    seed,
-    ...pick(options, ["metrics", "split", "limit", "batch", "signal", "progress"]),
-  });
-  const feeds = await samplesOf(data, evaluation.data.split, fixedBatch(models) ?? 1);
+  const evaluation =
+    data &&
+    (await evaluate(models, data, runtime, {
+      seed,
+      ...pick(options, ["metrics", "split", "limit", "batch", "signal", "progress"]),
+    }));
+  const feeds =
+    data && evaluation
+      ? await samplesOf(data, evaluation.data.split, fixedBatch(models) ?? 1)
+      : [syntheticFeeds(models[0]!.graph, random(seed))];
   const latency = await latencies(models, feeds[0]!, options);
   const reports: ModelReport[] = [];
   const inspections: Inspection[] = [];
   for (const [m, model] of models.entries()) {
     options.signal?.throwIfAborted();
     inspections.push(await inspect(model.graph, { runtime, feeds: feeds[0]! }));
-    reports.push(await modelReport(model, evaluation, m, inspections[m]!, latency, options));
+    reports.push(await modelReport(model, evaluation?.models[m]?.scores ?? [], m, inspections[m]!, latency, options));
   }
   const comparisons: ComparisonReport[] = [];
   for (let m = 1; m < models.length; m++) {
     const [first, other] = [models[0]!.graph, models[m]!.graph];
-    const divergence = await measureDivergence(first, other, runtime, feeds, pick(options, ["signal"]));
+    const divergence = evaluation && (await measureDivergence(first, other, runtime, feeds, pick(options, ["signal"])));
     const { ratio, ratioInterval } = latency?.models[m] ?? {};
     comparisons.push({
       model: m,
       bytesRatio: reports[m]!.bytes / reports[0]!.bytes,
       ...(ratio !== undefined && { latencyRatio: ratio }),
       ...(ratioInterval && { latencyInterval: ratioInterval }),
-      scores: evaluation.models[m]!.changes,
-      outputs: evaluation.models[m]!.outputs,
-      divergence: divergence.layers,
-      ...(divergence.firstBad !== undefined && { firstBad: divergence.firstBad }),
+      scores: evaluation?.models[m]?.changes ?? [],
+      outputs: evaluation?.models[m]?.outputs ?? [],
+      divergence: divergence?.layers ?? [],
+      ...(divergence?.firstBad !== undefined && { firstBad: divergence.firstBad }),
       slower: slowerLayers(reports[0]!.layers, reports[m]!.layers),
     });
   }
-  const { name, classes } = evaluation.data;
   return {
     version: reportVersion,
     tool: { name: "pare", version },
@@ -97,7 +107,7 @@ export async function compare(models: readonly NamedModel[], data: Dataset, opti
     ...(command !== undefined && { command }),
     seed,
     machine,
-    data: { name, samples: evaluation.samples, ...(classes && { classes }) },
+    ...(evaluation && { data: dataReport(evaluation) }),
     models: reports,
     comparisons,
     ledger: [],
@@ -107,6 +117,10 @@ export async function compare(models: readonly NamedModel[], data: Dataset, opti
         ? await weightChanges(models[0]!.graph, models.at(-1)!.graph, runtime, pick(options, ["signal"]))
         : [],
   };
+}
+
+function dataReport({ data: { name, classes }, samples }: Evaluation): NonNullable<Report["data"]> {
+  return { name, samples, ...(classes && { classes }) };
 }
 
 /** At most `most` of some values, evenly picked. */
@@ -142,7 +156,7 @@ async function latencies(
 
 async function modelReport(
   { name, graph }: NamedModel,
-  evaluation: Evaluation,
+  scores: ModelReport["scores"],
   index: number,
   inspection: Inspection,
   latency: LatencyResult | undefined,
@@ -160,7 +174,7 @@ async function modelReport(
     macs: totals.macs,
     nodes: totals.nodes,
     byType: totals.byType as Readonly<Record<string, number>>,
-    scores: evaluation.models[index]!.scores,
+    scores,
     ...(latency && { latency: latency.models[index]!, times: evenly(latency.times[index]!, mostTimes) }),
     ...(peak !== undefined && { peakMemory: peak }),
     energy: energyOf(graph, inspection),

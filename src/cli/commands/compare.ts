@@ -4,15 +4,13 @@ import { fail } from "../../errors.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { metricOf } from "../../metrics/index.ts";
 import { load } from "../../platform/node.ts";
-import { nodeCompressor } from "../../platform/node-compress.ts";
 import { compare } from "../../report/compare.ts";
 import { reportSections } from "../../report/document.ts";
 import { renderTerminal } from "../../report/terminal.ts";
 import { addDataFlags, openData } from "../data.ts";
 import { environment, terminalOptions } from "../environment.ts";
 import { addCommon, type CommonFlags, count, seconds } from "../flags.ts";
-import { machineOf } from "../machine.ts";
-import { peakMemoryOf } from "../memory.ts";
+import { measuring } from "../measuring.ts";
 import { checkReport, writeReport } from "../report-file.ts";
 
 /** Flags that say how to measure. */
@@ -71,8 +69,7 @@ export async function measure(
   const { dataset, sidecar } = await openData(command, env, paths[0]!, models[0]!.graph);
   const names = flags.metric.length > 0 ? flags.metric : (sidecar.metrics ?? []);
   const report = await compare(models, dataset, {
-    runtime: env.runtime,
-    machine: machineOf(env.runtime),
+    ...measuring(env),
     title:
       models.length > 1
         ? `${models
@@ -81,12 +78,6 @@ export async function measure(
             .join(", ")} against ${models[0]!.name}`
         : models[0]!.name,
     seconds: flags.seconds,
-    seed: env.seed,
-    signal,
-    progress: env.watcher.progress,
-    compressor: nodeCompressor,
-    peakMemory: (graph) => peakMemoryOf(graph, env.runtime, signal),
-    command: `pare ${process.argv.slice(2).join(" ")}`,
     ...(names.length > 0 && { metrics: names.map(metricOf) }),
     ...(flags.limit !== undefined && { limit: flags.limit }),
     ...(flags.batch !== undefined && { batch: flags.batch }),

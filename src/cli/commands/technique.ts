@@ -7,14 +7,17 @@ import { folderStore } from "../../platform/node-checkpoints.ts";
 import type { Measurement } from "../../recipe/ledger.ts";
 import { run } from "../../recipe/run.ts";
 import { ledgerLine, skipLines } from "../../report/document.ts";
+import { exhibitSections } from "../../report/exhibits.ts";
+import { renderTerminal } from "../../report/terminal.ts";
 import { checkSelection } from "../../techniques/selection.ts";
 import type { Technique, TrainingContext } from "../../techniques/technique.ts";
 import type { TrainRecord } from "../../training/train.ts";
 import type { CommandModule } from "../commands.ts";
 import { addDataFlags, keepPreprocess, openData } from "../data.ts";
-import { environment } from "../environment.ts";
+import { environment, terminalOptions } from "../environment.ts";
 import { addCommon, addFlags, type CommonFlags, readFlags } from "../flags.ts";
 import { checkOutput } from "../model-files.ts";
+import { checkReport, writeReport } from "../report-file.ts";
 import { appendLine, untilInterrupted } from "../training.ts";
 
 interface Flags extends CommonFlags {
@@ -22,6 +25,7 @@ interface Flags extends CommonFlags {
   readonly data?: string;
   readonly work?: string;
   readonly log?: string;
+  readonly report?: string;
 }
 
 /** `pare <technique>`: one technique, its flags derived from the schema of its options. */
@@ -40,6 +44,7 @@ export function techniqueCommand(technique: Technique): CommandModule {
           "append lines of JSON: loss, accuracy, rate and speed over the steps, and each epoch",
         );
       }
+      command.option("--report <file>", "measure both models and write a report: .html, .md or .json");
       addCommon(command, "json", "quiet", "threads", "seed", "device");
       if (technique.data !== "unused") addDataFlags(command, technique.data === "required");
       command.action((model: string, flags: Flags) => apply(command, technique, model, flags, signal));
@@ -55,6 +60,7 @@ async function apply(
   signal: AbortSignal,
 ): Promise<void> {
   checkOutput(flags.output, [model]);
+  if (flags.report !== undefined) checkReport(flags.report);
   const step = technique(readFlags(command, technique.options));
   const env = await environment(flags, signal);
   const graph = await load(model);
@@ -70,13 +76,23 @@ async function apply(
         run(graph, [step], { ...context, training: await trainingContext(work, flags.log) }, { measure }),
       )
     : await run(graph, [step], context, { measure });
-  data?.dataset.close?.();
-  const [entry] = result.ledger;
-  const saved = await save(data ? keepPreprocess(result.graph, data) : result.graph, flags.output, { signal });
+  const entry = result.ledger[0]!;
+  const made = data ? keepPreprocess(result.graph, data) : result.graph;
+  const saved = await save(made, flags.output, { signal });
   if (training && flags.work === undefined) rmSync(work, { recursive: true, force: true });
-  const lines = [ledgerLine(entry!), ...skipLines(entry!)];
-  env.print(`${lines.join("\n")}\n`);
+  env.print(`${[ledgerLine(entry), ...skipLines(entry)].join("\n")}\n`);
+  const found = exhibitSections(result.ledger);
+  if (found.length > 0) env.print(`\n${renderTerminal(found, terminalOptions())}`);
   env.json({ input: model, output: saved.path, bytes: saved.bytes, ledger: result.ledger });
+  if (flags.report !== undefined) {
+    const { techniqueReport } = await import("../technique-report.ts");
+    const [input, output] = [
+      { path: model, graph },
+      { path: saved.path, graph: made },
+    ];
+    await writeReport(await techniqueReport(env, { input, output, entry, ...(data && { data }) }), flags.report);
+  }
+  data?.dataset.close?.();
 }
 
 /** Whether a technique can retrain. */

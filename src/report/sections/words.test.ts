@@ -1,9 +1,10 @@
 import { describe, expect, test } from "vitest";
-import type { ComparisonReport, ScoreDifference, VerdictReport } from "../report.ts";
+import type { ComparisonReport, ModelReport, ScoreDifference, VerdictReport } from "../report.ts";
 import { number } from "./parts.ts";
 import {
   askedSentence,
   budgetSentence,
+  comparisonSentence,
   differenceInterval,
   differenceWords,
   intervalText,
@@ -91,4 +92,22 @@ test("intervals share a unit; numbers keep theirs on the same line", () => {
   expect(number("5 000 samples of 12 MB, -3 points, top-5, 2-1")).toBe(
     "5\u202f000 samples of 12\u202fMB, \u22123\u202fpoints, top-5, 2-1",
   );
+});
+
+test("a file of the same size may be smaller once it is compressed", () => {
+  const model = (gzip: number): ModelReport => ({
+    name: `gzip ${gzip}`,
+    bytes: 1000,
+    gzip,
+    scores: [],
+    parameters: 250,
+    macs: 250,
+    nodes: 1,
+    byType: {},
+    layers: [],
+  });
+  const comparison: ComparisonReport = { model: 1, bytesRatio: 1, scores: [], outputs: [], divergence: [], slower: [] };
+  const sentence = (gzip: number): string => comparisonSentence({ models: [model(900), model(gzip)] }, comparison);
+  expect(sentence(300)).toBe("gzip 300 against gzip 900: the same size, but 3.00× smaller with gzip.");
+  expect(sentence(899)).toBe("gzip 899 against gzip 900: the same size.");
 });

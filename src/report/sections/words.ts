@@ -56,16 +56,24 @@ export function differenceWords({ metric, difference, interval, better, unit }: 
 }
 
 /** One model against the first, in a sentence. */
-export function comparisonSentence(report: Report, comparison: ComparisonReport): string {
+export function comparisonSentence({ models }: Pick<Report, "models">, comparison: ComparisonReport): string {
   const score = comparison.scores[0];
   const found = [
-    ratioInWords(comparison.bytesRatio, 1, ["smaller", "larger"]),
+    sizeWords(comparison.bytesRatio, models[0], models[comparison.model]),
     speedChange(comparison),
     score && differenceWords(score),
   ];
-  const before = report.models[0]?.name ?? "the original";
-  const subject = report.models[comparison.model]?.name ?? "the result";
+  const before = models[0]?.name ?? "the original";
+  const subject = models[comparison.model]?.name ?? "the result";
   return `${subject} against ${before}: ${found.filter(Boolean).join(", ")}.`;
+}
+
+/** How the file's size changed; zeros and repetitions show only once it is compressed. */
+function sizeWords(ratio: number, before: ModelReport | undefined, after: ModelReport | undefined): string {
+  const words = ratioInWords(ratio, 1, ["smaller", "larger"]);
+  if (words !== "the same" || !before?.gzip || !after?.gzip) return words;
+  const packed = ratioInWords(after.gzip, before.gzip, ["smaller", "larger"]);
+  return packed === words ? "the same size" : `the same size, but ${packed} with gzip`;
 }
 
 /** A model alone, in a sentence. */
