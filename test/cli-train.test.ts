@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { load } from "../src/platform/node.ts";
+import { toFloat32 } from "../src/tensor/tensor.ts";
 import type { TrainRecord } from "../src/training/train.ts";
 import { build, pare, removeBuild, start, workplace } from "./cli.ts";
 
@@ -65,6 +66,37 @@ test("train makes a network from nothing, and refuses what the architecture does
   const wrong = await pare([...args, "--heads", "3"], folder);
   expect(wrong.status).toBe(1);
   expect(wrong.stderr).toMatch(/heads/);
+});
+
+test("a lottery ticket from a network as it was drawn", async () => {
+  const arch = ["--arch", "lenet-300-100", "--input-channels", "1", "--size", "28", "--data", "digits", "--quiet"];
+  expect((await pare(["train", ...arch, "-o", "drawn.onnx", "--epochs", "0"], folder)).status).toBe(0);
+  const pruning = [
+    "--rounds",
+    "2",
+    "--rewind",
+    "0",
+    "--sparsity",
+    "0.75",
+    "--layer-sparsity",
+    "fc3*=0.5",
+    "--no-distill",
+  ];
+  const training = ["--epochs", "0.1", "--batch", "32", "--log", "ticket.jsonl", "--threads", "1"];
+  const files = ["drawn.onnx", "--data", "digits", "-o", "ticket.onnx", "--quiet"];
+  const { status, stderr } = await pare(["prune-weights", ...files, ...pruning, ...training], folder);
+  expect([status, stderr]).toEqual([0, ""]);
+  const entries = readFileSync(join(folder, "ticket.jsonl"), "utf8").trim().split("\n");
+  const trainings = new Set(entries.map((line) => (JSON.parse(line) as TrainRecord).training));
+  expect([...trainings]).toEqual(["dense", "round1", "round2"]);
+  const [drawn, ticket] = await Promise.all(["drawn.onnx", "ticket.onnx"].map((name) => load(join(folder, name))));
+  const shares = [...ticket!.weights.values()].flatMap((weight) => {
+    const values = toFloat32(weight);
+    return weight.shape.length === 2 ? [values.filter((v) => v === 0).length / values.length] : [];
+  });
+  expect(shares).toEqual([0.75, 0.75, 0.5].map((share) => expect.closeTo(share, 3)));
+  expect([...ticket!.weights.keys()]).toEqual([...drawn!.weights.keys()]);
+  expect(existsSync(join(folder, "ticket.onnx.work"))).toBe(false);
 });
 
 test("an unknown architecture, a teacher that does not fit and missing labels are told", async () => {

@@ -3,6 +3,8 @@ export type TrainRecord = StepsRecord | EpochRecord;
 
 /** What every line tells. */
 interface Measured {
+  /** Which training, where a technique trains more than once. */
+  readonly training?: string;
   /** Steps done. */
   readonly step: number;
   /** Epoch that the last of them belongs to, counted from 1. */

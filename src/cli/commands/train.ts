@@ -1,9 +1,11 @@
 import { type Command, Option } from "commander";
 import { z } from "zod";
 import { parseOptions } from "../../options.ts";
+import { save } from "../../platform/node.ts";
 import { random } from "../../random.ts";
 import { architectures } from "../../training/architectures/index.ts";
 import { finetuneOptions } from "../../training/finetune.ts";
+import { keepPreprocess } from "../data.ts";
 import { environment } from "../environment.ts";
 import { addFlags, readFlags } from "../flags.ts";
 import { checkOutput } from "../model-files.ts";
@@ -30,7 +32,11 @@ const shapeOptions = z.object(
 /** Training from nothing wants a larger rate, more epochs and more decay than training further, and all of the data. */
 const { shape } = finetuneOptions;
 const scratchOptions = finetuneOptions.extend({
-  epochs: shape.epochs.unwrap().default(10),
+  epochs: z
+    .number()
+    .min(0)
+    .describe("passes over the training data; fractions are allowed, 0 saves the network as it was drawn")
+    .default(10),
   batch: shape.batch.unwrap().default(128),
   optimizer: shape.optimizer.unwrap().describe("the update rule").default("sgd"),
   rate: shape.rate.unwrap().describe("base learning rate").default(0.1),
@@ -55,6 +61,13 @@ export function define(command: Command, signal: AbortSignal): void {
     const options = parseOptions(architecture.options, given, `pare train --arch ${flags.arch}`, true);
     const graph = architecture.build(options, random(env.seed).fork("weights"));
     const data = await openTrainingData(command, env, flags.output, graph, flags, scratchOptions);
+    if (readFlags(command, scratchOptions).epochs === 0) {
+      data.dataset.close?.();
+      const saved = await save(keepPreprocess(graph, data), flags.output, { signal });
+      env.print(`${saved.path}: untrained\n`);
+      env.json({ input: flags.arch, output: saved.path, bytes: saved.bytes, epochs: [] });
+      return;
+    }
     await trainModel(command, env, {
       graph,
       name: flags.arch,

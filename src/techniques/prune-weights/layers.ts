@@ -39,15 +39,21 @@ export interface LayerSurvey {
 /** Which layers of a graph are pruned. */
 export function surveyLayers(graph: Graph, options: PruneWeightsOptions, pattern: Pattern): LayerSurvey {
   const select = selector(options);
+  const { minElements } = options;
   const survey = surveyWeights(graph, {
-    minElements: options.minElements,
+    // those that are named are pruned whatever their size
+    minElements: 0,
     select: (node) => select(node) && (options.embeddings || node.op !== "Gather"),
   });
-  const all = survey.targets.map((target) => layerOf(target, wantedSparsity(target, options)));
-  checkPatterns(graph, all, options);
+  const found = survey.targets.map((target) => layerOf(target, wantedSparsity(target, options)));
+  checkPatterns(graph, found, options);
+  const tooSmall = ({ target, wanted }: Layer): boolean => wanted === undefined && target.weight.size < minElements;
+  const all = found.filter((layer) => !tooSmall(layer));
   const total = all.reduce((sum, { target }) => sum + target.weight.size, 0);
   const ends = endNodes(graph);
   const reasonFor = (layer: Layer): string | undefined => {
+    const { name, weight } = layer.target;
+    if (tooSmall(layer)) return `weight '${name}' has ${weight.size} elements, fewer than ${minElements}`;
     const misfit = patternMisfit(layer, pattern);
     if (misfit || layer.wanted !== undefined) return misfit;
     if (layer.channels === 1 && layer.groups > 1) return "a depthwise convolution has few weights, each of them needed";
@@ -58,7 +64,7 @@ export function surveyLayers(graph: Graph, options: PruneWeightsOptions, pattern
     return `the ${end} layer is kept dense: it holds ${(100 * share).toFixed(1)} % of the weights`;
   };
   const skipped = [...survey.skipped];
-  const layers = all.filter((layer) => {
+  const layers = found.filter((layer) => {
     const reason = reasonFor(layer);
     if (reason) for (const { node } of layer.target.uses) skipped.push({ node, reason });
     return !reason;

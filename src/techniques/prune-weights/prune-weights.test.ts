@@ -5,6 +5,7 @@ import { runtime } from "../../platform/node.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { random } from "../../random.ts";
 import { float32, int64, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
+import type { Exhibit } from "../exhibit.ts";
 import { quantizeDynamic } from "../quantize-dynamic/index.ts";
 import { quantizeStatic } from "../quantize-static/index.ts";
 import { quantizeWeights } from "../quantize-weights/index.ts";
@@ -55,9 +56,14 @@ function uneven(shape: readonly number[], seed: number, channelAxis: number): Te
 async function prune(graph: Graph, options: Parameters<typeof pruneWeights>[0], data?: Dataset) {
   const skips: Skip[] = [];
   const logs: string[] = [];
-  const context = { ...testContext(cpu, skips), log: (line: string) => void logs.push(line), ...(data && { data }) };
+  const exhibits: Exhibit[] = [];
+  const context = {
+    ...testContext(cpu, skips, exhibits),
+    log: (line: string) => void logs.push(line),
+    ...(data && { data }),
+  };
   const small = await pruneWeights({ minElements: 1, ...options }).apply(graph, context);
-  return { small, skips, logs, w: toFloat32(small.weights.get("w") ?? float32([0], [])) };
+  return { small, skips, logs, exhibits, w: toFloat32(small.weights.get("w") ?? float32([0], [])) };
 }
 
 const zeros = (values: Float32Array): number => values.filter((v) => v === 0).length;
@@ -65,11 +71,13 @@ const zeros = (values: Float32Array): number => values.filter((v) => v === 0).le
 test("magnitude keeps the largest weights as they are, whatever their type", async () => {
   const graph = single("MatMul", [40, 25]);
   const before = toFloat32(graph.weights.get("w")!);
-  const { w, logs } = await prune(graph, { sparsity: 0.7 });
+  const { w, logs, exhibits } = await prune(graph, { sparsity: 0.7 });
   expect(zeros(w)).toBe(700);
   const bar = before.map(Math.abs).sort()[700]!;
   expect(w).toEqual(before.map((v) => (Math.abs(v) < bar ? 0 : v)));
-  expect(logs.join("\n")).toMatch(/layer: 70\.0 % of 1000 weights are zero(.|\n)*not the model faster/);
+  expect(logs).toContain("layer: 70.0 % of 1000 weights are zero");
+  const note = { kind: "note", text: expect.stringMatching(/not the model faster/) };
+  expect(exhibits).toEqual([{ kind: "sparsity", layers: [{ name: "layer", elements: 1000, zeros: 700 }] }, note]);
 });
 
 test("a pruned weight can be read in parts", async () => {
@@ -255,6 +263,9 @@ describe("densities", () => {
       layerSparsity: { "fc*": 0.25, w3: 0.75 },
     });
     expect(shares(small)).toEqual([0.25, 0.25, 0.25, 0.75]);
+    // whatever their size
+    const large = await prune(perceptron(), { layerSparsity: { fc3: 0.5 }, minElements: 1000 });
+    expect(shares(large.small)).toEqual([0.5, 0.5, 0.5, 0.5]);
     await expect(prune(perceptron(), { layerSparsity: { fd1: 0.5 } })).rejects.toThrow(/fits.*'fd1'.*fc1/);
   });
 

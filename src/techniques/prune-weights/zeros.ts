@@ -21,7 +21,6 @@ export function reportZeros(graph: Graph, layers: readonly Layer[], context: Con
   const [zeros, pruned] = [sum((layer) => layer.zeros), sum((layer) => layer.elements)];
   const all = [...graph.weights.values()].reduce((a, { dtype, size }) => a + (isFloat(dtype) ? size : 0), 0);
   context.log(`zeros: ${percent(zeros, pruned)} of the pruned layers' weights, ${percent(zeros, all)} of all`);
-  context.log(note);
   context.show({ kind: "sparsity", layers: counted });
   context.show({ kind: "note", text: note });
 }
