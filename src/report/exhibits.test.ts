@@ -124,7 +124,7 @@ test("a terminal and markdown tell what was found", () => {
         amount: { name: "sparsity", unit: "%" },
         quality: { name: "top-1", unit: "%", better: "higher" },
         rounds: [
-          { amount: 0, quality: 0.92 },
+          { name: "original", amount: 0, quality: 0.92 },
           { amount: 0.5, quality: 0.9, cut: 0.4, kept: true },
         ],
       },
@@ -134,7 +134,7 @@ test("a terminal and markdown tell what was found", () => {
   const text = renderTerminal(exhibitSections(ledger));
   expect(text).toContain("To know\n  Zeros are no faster.");
   expect(text).toMatch(/kept: 2 +50\.00 % +40\.00 % +90\.00 %/);
-  expect(text).toMatch(/ 1 +0\.00 % +– +92\.00 %/);
+  expect(text).toMatch(/ original +0\.00 % +– +92\.00 %/);
   expect(text).toMatch(/layer +50\.00 % +90\.00 % +proposed\n +broken +∞ +∞\n +weak +0\.100 +3 +50\.00 %/);
   expect(text).toContain("prune-weights, round 2: trained for 0 epochs");
   expect(renderMarkdown(exhibitSections(ledger))).toContain("| kept: 2 | 50.00 % | 40.00 % | 90.00 % |");

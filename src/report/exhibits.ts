@@ -104,7 +104,7 @@ export function roundColumns({
 }: ProgressExhibit): readonly (readonly [title: string, cell: (round: number) => string])[] {
   const cut = rounds.some((round) => round.cut !== undefined);
   return [
-    ["round", (i) => (rounds[i]!.kept ? `kept: ${i + 1}` : String(i + 1))],
+    ["round", (i) => `${rounds[i]!.kept ? "kept: " : ""}${rounds[i]!.name ?? i + 1}`],
     [amount.name, (i) => quantityText(rounds[i]!.amount, amount)],
     ...(cut
       ? [

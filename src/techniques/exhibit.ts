@@ -77,6 +77,8 @@ export interface ProgressExhibit {
   readonly quality: Quantity & { readonly better: "higher" | "lower" };
   /** In the order they were made; the first may be the model as it was. */
   readonly rounds: readonly {
+    /** What it is called, if not by its number from 1. */
+    readonly name?: string;
     readonly amount: number;
     /** After retraining or repair, where there is some. */
     readonly quality: number;

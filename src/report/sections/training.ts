@@ -136,10 +136,12 @@ function scoreFigures(training: TrainingCourse, canvas: Canvas): Markup[] {
   return figures;
 }
 
-/** A constraint's numbers are named "quantity", or "quantity/part" for one of many. */
-const [whole, shares] = ["all together", new Set(["sparsity"])];
+/** The part that a number without one is about. */
+const whole = "all together";
+/** Quantities that are shares. */
+const shares = new Set(["sparsity"]);
 
-/** What constraints told over the steps: one picture a quantity, a line for each part of it. */
+/** What constraints told over the steps, as "quantity" or "quantity/part": a picture a quantity, a line a part. */
 function summaryFigures(course: TrainingCourse, canvas: Canvas): Markup[] {
   const quantities = new Map<string, Map<string, { x: number; y: number; title: string }[]>>();
   const perEpoch = stepsAnEpoch(course);
