@@ -42,6 +42,29 @@ In the browser \`load\` of \`pare/web\` takes the bytes of such a file, or its a
 
 How closely imported models follow Keras is measured in [benchmarks.md](benchmarks.md#keras-models).
 
+## Pruning a Keras model while it trains
+
+What \`tfmot.sparsity.keras.prune_low_magnitude\` does with wrappers and callbacks is one command:
+
+\`\`\`
+pare convert model.h5 --layout channels-first -o model.onnx
+pare prune-weights model.onnx --data D -o pruned.onnx --epochs 10 --batch 128 \\
+  --pruning-schedule polynomial --initial-sparsity 0.5 --sparsity 0.9 --begin-step 0 --end-step 2000 --frequency 100
+\`\`\`
+
+| TensorFlow Model Optimization | pare |
+| --- | --- |
+| \`PolynomialDecay(initial_sparsity, final_sparsity, begin_step, end_step, power, frequency)\` | \`--pruning-schedule polynomial --initial-sparsity --sparsity --begin-step --end-step --pruning-power --frequency\` |
+| \`ConstantSparsity(target_sparsity, begin_step, end_step, frequency)\` | \`--pruning-schedule constant --sparsity --begin-step --end-step --frequency\` |
+| wrapping single layers | \`--include\`, \`--exclude\`, \`--layer-sparsity\`; all layers: \`--ends prune --min-elements 0\` |
+| \`UpdatePruningStep\` | nothing: it is part of training |
+| \`PruningSummaries\` | \`--log log.jsonl\`: \`summaries\` holds the sparsity of every layer over the steps |
+| \`strip_pruning\` | nothing: masks are never part of the model |
+
+[examples/prune-keras.ts](../examples/prune-keras.ts) is the same as a program, from a \`.h5\` file to the comparison of
+sizes and accuracy; [benchmarks.md](benchmarks.md) has it on a published network. More of pruning:
+[pruning-weights.md](pruning-weights.md).
+
 ## Layers
 
 ${list(Object.keys(layerRules))}.

@@ -28,9 +28,18 @@ function readVocabulary(path: string): Vocabulary {
   return { ids: new Map(pieces.map((piece, id) => [piece, id])), pieces, scores };
 }
 
+/** Token ids of a text. No piece reaches over a space, so that every word is encoded once and for all. */
+function encode(text: string, vocabulary: Vocabulary, words: Map<string, readonly number[]>): number[] {
+  return ` ${text}`.split(/(?= )/).flatMap((word) => {
+    const known = words.get(word) ?? encodeWord(word, vocabulary);
+    words.set(word, known);
+    return known;
+  });
+}
+
 /** Characters (or bytes, where a character has no piece), then the pair of the highest score merged, again and again. */
-function encode(text: string, { ids, pieces, scores }: Vocabulary): number[] {
-  const tokens = Array.from(` ${text}`).flatMap((character) => {
+function encodeWord(word: string, { ids, pieces, scores }: Vocabulary): readonly number[] {
+  const tokens = Array.from(word).flatMap((character) => {
     const bytes = Buffer.from(character, "utf8");
     const whole = ids.get(bytes.toString("latin1"));
     return whole === undefined ? Array.from(bytes, (byte) => byte + 3) : [whole];
@@ -46,12 +55,13 @@ function encode(text: string, { ids, pieces, scores }: Vocabulary): number[] {
   }
 }
 
-/** Token ids of the first `count` stories. */
-export function readStories(data: string, count: number): number[][] {
+/** Token ids of the stories, of the first `count` where that is given. */
+export function readStories(data: string, count?: number): number[][] {
   const vocabulary = readVocabulary(`${data}/stories260k/tok512.bin`);
   const text = gunzipSync(readFileSync(`${data}/tinystories/tinystories_sample.txt.gz`)).toString("utf8");
   const stories = text.split("<|endoftext|>").map((story) => story.trim());
-  return stories.slice(0, count).map((story) => encode(story, vocabulary));
+  const words = new Map<string, readonly number[]>();
+  return stories.slice(0, count).map((story) => encode(story, vocabulary, words));
 }
 
 /**
