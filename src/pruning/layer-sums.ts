@@ -9,11 +9,14 @@ import { noSums, type Sums } from "./least-squares.ts";
 import { type LayerMatrix, layerColumns } from "./patches.ts";
 import type { Product } from "./products.ts";
 import type { RepairWorld } from "./repair-inputs.ts";
+import { type ResidualSum, residualTarget } from "./residual-target.ts";
 
 /** A layer of the cut graph, as matrix products. */
 export interface FittedLayer {
   readonly product: Product;
   readonly matrix: LayerMatrix;
+  /** The sum that its outputs go into, where the other side of it is not what it was. */
+  readonly residual?: ResidualSum;
 }
 
 /** The two halves of the data, by group of the layer. */
@@ -21,7 +24,7 @@ export type Halves = readonly (readonly [Sums, Sums])[];
 
 /** Sums of what the layers read in the graph and of what they gave in the original; batches alternate between halves. */
 export async function layerSums<Layer extends FittedLayer>(
-  { graph: original, structure }: Couplings,
+  { graph: whole, structure }: Couplings,
   kept: KeptIndices,
   graph: Graph,
   layers: readonly Layer[],
@@ -34,7 +37,7 @@ export async function layerSums<Layer extends FittedLayer>(
     }),
   );
   const parts = new Map<string, { layer: Layer; part: "count" | "x" | "y" | "xx" | "yx" }>();
-  const both = withTeacher(graph, { ...original, functions: [] });
+  const both = withTeacher(graph, { ...whole, functions: [] });
   const probe = edit(both, (draft) => {
     const op = (operator: string, inputs: readonly string[], attributes = {}): string =>
       draft.emit(operator, inputs, attributes, 1, "sums");
@@ -45,11 +48,16 @@ export async function layerSums<Layer extends FittedLayer>(
         const { dtype, shape } = structure.types.get(name)!;
         return { dtype, shape: shape.map((size, axis) => kept.of(name, axis)?.length ?? size) };
       };
-      const stays = kept.of(gave, product.outputs);
-      const all = `${teacherPrefix}${gave}`;
-      const wanted = stays
-        ? op("Gather", [all, draft.constant("stays", int64(stays))], { axis: product.outputs })
-        : all;
+      const original = (name: string): string => {
+        const stays = kept.of(name, product.outputs);
+        const all = `${teacherPrefix}${name}`;
+        return stays ? op("Gather", [all, draft.constant("stays", int64(stays))], { axis: product.outputs }) : all;
+      };
+      const { residual } = layer;
+      const rank = type(gave).shape.length;
+      const wanted = residual
+        ? residualTarget(draft, original(gave), original(residual.other), residual, rank, product.outputs)
+        : original(gave);
       const kernel = structure.constantOf(product.weight)!.shape.slice(2);
       const { x, y } = layerColumns(
         draft,

@@ -10,6 +10,7 @@ import { bestPenalty, ridge, together, usualPenalty } from "./least-squares.ts";
 import { matrixOf, transposed } from "./patches.ts";
 import { type Product, productsOf } from "./products.ts";
 import { compensate, type Repaired, type RepairWorld } from "./repair-inputs.ts";
+import { residualSum } from "./residual-target.ts";
 import { isFloat } from "./unit-weights.ts";
 
 /** Layers with more inputs than this are left: solving takes their third power. */
@@ -31,7 +32,8 @@ interface Layer extends FittedLayer {
  *
  *     minimize |y - W x' - b|^2 + penalty |W - W_kept|^2
  *
- * y: the outputs of the original layer that stay; x': what the layer reads in the graph that is being repaired. Layers of
+ * y: the outputs of the original layer that stay, and at the end of a residual branch what the sum lacks besides; x': what
+ * the layer reads in the graph that is being repaired. Layers of
  * the same depth are fitted in the same pass over the data. Layers that can't be fitted so (transposed convolutions, those
  * with very many inputs or a weight that several read) are compensated by {@link compensate} first.
  *
@@ -95,7 +97,15 @@ function layersToFit(found: Couplings, kept: KeptIndices, cut: Graph): readonly 
     if (fits) layers.push({ product, matrix, depth });
     for (const name of node.outputs) depths.set(name, depth + (fits ? 1 : 0));
   }
-  return layers;
+  return layers.map((layer) => {
+    const { product, depth } = layer;
+    const residual = residualSum(cut, product.node);
+    const shapes = [product.node.outputs[0]!, residual?.other ?? ""].map((name) => structure.types.get(name));
+    const alike = shapes.every((type) => type?.dtype === "float32" && `${type.shape}` === `${shapes[0]!.shape}`);
+    // the other side has to be as it will stay
+    const known = residual && (depths.get(residual.other) ?? Number.POSITIVE_INFINITY) <= depth;
+    return residual && alike && known ? { ...layer, residual } : layer;
+  });
 }
 
 async function fitTogether(
