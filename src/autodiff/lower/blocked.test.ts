@@ -160,38 +160,41 @@ describe.skipIf(block === undefined)("the blocked layout gives the plain layout'
     expectAlike(plain, blocked);
   });
 
-  test("a residual block over batch statistics, its sums and rectifiers inside convolutions", async () => {
-    const channels = 24;
-    const weights = {
-      w1: draw(channels, channels, 3, 3),
-      w2: draw(channels, channels, 1, 1),
-      g1: draw(channels),
-      b1: draw(channels),
-    };
-    const shape = [3, channels, 6, 6];
-    const share = makeNode("Constant", [], ["share"], { value_float: { type: "float", value: 1 / 108 } });
-    const nodes = [
-      share,
-      makeNode("Conv", ["x", "w1"], ["c"], { pads: [1, 1, 1, 1] }),
-      makeNode("pare:ChannelSum", ["c"], ["sum"], { shape }),
-      makeNode("Mul", ["sum", "share"], ["mean"]),
-      makeNode("Neg", ["mean"], ["less"]),
-      makeNode("pare:ChannelAffine", ["c", "ones", "less"], ["centred"], { shape }),
-      makeNode("pare:ChannelDot", ["centred", "centred"], ["squares"], { shape }),
-      makeNode("Mul", ["squares", "share"], ["variance"]),
-      makeNode("pare:BatchNormalization", ["c", "g1", "b1", "centred", "variance"], ["n"], { shape }),
-      makeNode("Relu", ["n"], ["a"]),
-      makeNode("Conv", ["a", "w2"], ["d"]),
-      makeNode("Add", ["d", "x"], ["s"]),
-      makeNode("Clip", ["s", "low", "high"], ["clipped"]),
-      makeNode("HardSwish", ["clipped"], ["y"]),
-    ];
-    const ones = float32([channels], new Float32Array(channels).fill(1));
-    const bounds = { low: float32([], [-0.3]), high: float32([], [0.4]), ones };
-    const { plain, blocked, laidOut } = await bothLayouts(nodes, { ...weights, ...bounds }, draw(...shape));
-    expectAlike(plain, blocked);
-    const sums = laidOut.nodes.filter(({ op, inputs }) => op === "Conv" && inputs[3]);
-    expect(sums.length).toBeGreaterThanOrEqual(2);
-    expect(laidOut.nodes.some(({ op, attributes }) => op === "Conv" && attributes.activation)).toBe(true);
-  });
+  test.each([6, 24])(
+    "a residual block of side %i over batch statistics, its sums inside convolutions",
+    async (side) => {
+      const channels = 24;
+      const weights = {
+        w1: draw(channels, channels, 3, 3),
+        w2: draw(channels, channels, 1, 1),
+        g1: draw(channels),
+        b1: draw(channels),
+      };
+      const shape = [3, channels, side, side];
+      const share = makeNode("Constant", [], ["share"], { value_float: { type: "float", value: 1 / (3 * side ** 2) } });
+      const nodes = [
+        share,
+        makeNode("Conv", ["x", "w1"], ["c"], { pads: [1, 1, 1, 1] }),
+        makeNode("pare:ChannelSum", ["c"], ["sum"], { shape }),
+        makeNode("Mul", ["sum", "share"], ["mean"]),
+        makeNode("Neg", ["mean"], ["less"]),
+        makeNode("pare:ChannelAffine", ["c", "ones", "less"], ["centred"], { shape }),
+        makeNode("pare:ChannelDot", ["centred", "centred"], ["squares"], { shape }),
+        makeNode("Mul", ["squares", "share"], ["variance"]),
+        makeNode("pare:BatchNormalization", ["c", "g1", "b1", "centred", "variance"], ["n"], { shape }),
+        makeNode("Relu", ["n"], ["a"]),
+        makeNode("Conv", ["a", "w2"], ["d"]),
+        makeNode("Add", ["d", "x"], ["s"]),
+        makeNode("Clip", ["s", "low", "high"], ["clipped"]),
+        makeNode("HardSwish", ["clipped"], ["y"]),
+      ];
+      const ones = float32([channels], new Float32Array(channels).fill(1));
+      const bounds = { low: float32([], [-0.3]), high: float32([], [0.4]), ones };
+      const { plain, blocked, laidOut } = await bothLayouts(nodes, { ...weights, ...bounds }, draw(...shape));
+      expectAlike(plain, blocked);
+      const sums = laidOut.nodes.filter(({ op, inputs }) => op === "Conv" && inputs[3]);
+      expect(sums.length).toBeGreaterThanOrEqual(2);
+      expect(laidOut.nodes.some(({ op, attributes }) => op === "Conv" && attributes.activation)).toBe(true);
+    },
+  );
 });

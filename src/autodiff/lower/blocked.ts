@@ -213,28 +213,39 @@ function activated(conv: Node, attributes: Node["attributes"]): Node | undefined
 
 /**
  * Sums over places, then over the batch: of one value by the runtime's pooling; of a product as a depthwise convolution
- * of one value whose filters are the other, which reads both once and stores nothing of their size.
+ * of one value whose filters are the other, which reads both once and stores nothing of their size. Large planes are
+ * summed in strips first, which lie one behind the other as channels do: one long sum in single precision loses digits
+ * that gradients multiply from layer to layer.
  */
 function channelSum(node: Node, layout: Layout): boolean {
   const [x, y] = node.inputs as [string, string | undefined];
   if (!layout.isBlocked(x) && !(y && layout.isBlocked(y))) return false;
-  const { g } = layout;
+  const { g, block } = layout;
   const shape = shapeOf(node);
   const [n, channels, h, w] = shape as [number, number, number, number];
   const filled = layout.padded(channels);
-  const perPlane = (): string => {
-    const all = n * filled;
-    const image = g.op("Reshape", [layout.blocked(x, shape), ints(g, [1, all, h, w])]);
-    const filters = g.op("Reshape", [layout.blocked(y!, shape), ints(g, [all, 1, h, w])]);
-    return g.op(`${nchwc}:Conv`, [image, filters], { kernel_shape: [h, w], group: all });
+  const strips = stripsOf(h, w);
+  const [all, places] = [n * filled * strips, [h / strips, w]];
+  const image = g.op("Reshape", [layout.blocked(x, shape), ints(g, [1, all, ...places])]);
+  const products = (): string => {
+    const filters = g.op("Reshape", [layout.blocked(y!, shape), ints(g, [all, 1, ...places])]);
+    return g.op(`${nchwc}:Conv`, [image, filters], { kernel_shape: places, group: all });
   };
-  const planes = y === undefined ? g.op(`${nchwc}:GlobalAveragePool`, [layout.blocked(x, shape)]) : perPlane();
-  const rows = g.op("Reshape", [planes, ints(g, [n, filled])]);
+  const perStrip = y === undefined ? g.op(`${nchwc}:GlobalAveragePool`, [image]) : products();
+  const byStrip = (): string => g.op("Reshape", [perStrip, ints(g, [all / strips / block, strips, block])]);
+  const perPlane = strips === 1 ? perStrip : g.op("ReduceSum", [byStrip(), ints(g, [1])], { keepdims: 0 });
+  const rows = g.op("Reshape", [perPlane, ints(g, [n, filled])]);
   const sum = g.op("ReduceSum", [rows, ints(g, [0])], { keepdims: 0 });
-  const total = y === undefined ? mul(g, sum, scalar(g, h * w)) : sum;
+  const total = y === undefined ? mul(g, sum, scalar(g, sizeOf(places))) : sum;
   const made = filled === channels ? total : g.op("Slice", [total, ints(g, [0]), ints(g, [channels])]);
   layout.rename(made, node.outputs[0]!);
   return true;
+}
+
+/** Strips of at least 256 places that a plane falls into; its height is a multiple of their number. */
+function stripsOf(height: number, width: number): number {
+  for (let strips = Math.floor((height * width) / 256); strips > 1; strips--) if (height % strips === 0) return strips;
+  return 1;
 }
 
 /** a x + b as a depthwise convolution of one tap, the cheapest pass there is. */
