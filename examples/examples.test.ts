@@ -32,6 +32,16 @@ test("own-step", async () => {
   expect(bytes).toBeLessThan(original / 2);
 }, 120_000);
 
+test("prune", async () => {
+  const { text, bytes } = await runExample("prune");
+  const [, macs, sparsity, drop] = /MACs ([\d.]+), sparsity ([\d.]+), drop (-?[\d.e-]+)/.exec(text)!.map(Number);
+  expect(text).toMatch(/^original .*\nround 1 {2}channels 40 % .* kept\nround 2 {2}weights 40 % .* kept\n/);
+  expect(macs).toBeLessThan(0.6);
+  expect(sparsity).toBeGreaterThan(0.4);
+  expect(drop).toBeLessThanOrEqual(0.02);
+  expect(bytes).toBeLessThan(0.8 * original);
+}, 120_000);
+
 test("finetune", async () => {
   const { text, bytes } = await runExample("finetune");
   const [before, after] = [...text.matchAll(/top-1 ([\d.]+)/g)].map(([, value]) => Number(value));

@@ -30,6 +30,12 @@ export const commands: readonly CommandRow[] = [
     load: () => import("./commands/compress.ts"),
   },
   {
+    name: "prune",
+    summary: "cut, repair and retrain round by round, within a loss budget or down to a size",
+    group: compress,
+    load: () => import("./commands/prune.ts"),
+  },
+  {
     name: "inspect",
     summary: "show where a model's bytes, parameters, MACs and time are",
     group: measure,

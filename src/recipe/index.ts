@@ -1,5 +1,8 @@
 export type { StepCache } from "./cache.ts";
 export * from "./compress.ts";
+export * from "./iterate.ts";
+export { type Cutter, type CutterName, cutter, cutterNames } from "./iterate-cutters.ts";
+export { type ModelSize, parseSizeTarget, type SizeQuantity, type SizeTarget } from "./iterate-size.ts";
 export { type Judge, type JudgeOptions, makeJudge, type Verdict } from "./judge.ts";
 export type * from "./ledger.ts";
 export { bindPlan, type Plan, plansFor } from "./plans.ts";

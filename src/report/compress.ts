@@ -75,7 +75,7 @@ function successFindings(
 }
 
 /** A sentence where the samples are too few to prove the budget. */
-function proofFinding(confirmed: Drop, samples: number, budget: number): string[] {
+export function proofFinding(confirmed: Drop, samples: number, budget: number): string[] {
   if (!confirmed.interval || confirmed.interval[1] <= budget) return [];
   const needed = samplesToProve(confirmed, samples, budget);
   const hint = needed === undefined ? "" : ` About ${count(needed)} would.`;

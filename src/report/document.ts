@@ -58,7 +58,9 @@ function verdictSection(report: Report, verdict: VerdictReport): Section {
     budgetSentence(verdict, unit),
     ...verdict.findings,
   ];
-  return { title: verdict.met ? "Result" : "No result", lines: lines.filter((line) => line !== undefined) };
+  // without a budget a model is handed out whether or not it reaches the target
+  const made = verdict.met || verdict.maxDrop === undefined;
+  return { title: made ? "Result" : "No result", lines: lines.filter((line) => line !== undefined) };
 }
 
 /** Models beside each other: one row a measurement, the original first. */

@@ -1,5 +1,6 @@
 export { type CompareOptions, compare } from "./compare.ts";
 export { planReports, verdictReport } from "./compress.ts";
+export { iterateVerdict, originalLine, roundLine, roundReports } from "./iterate.ts";
 export { reportSections, type Section } from "./document.ts";
 export { renderHtml } from "./html.ts";
 export { inspectionSections } from "./inspection.ts";

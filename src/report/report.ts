@@ -125,11 +125,14 @@ export interface PlanReport {
   readonly reason: string;
 }
 
-/** What `compress` was asked for and what came of it. */
+/** What a search was asked for and what came of it. */
 export interface VerdictReport {
-  readonly target: "balanced" | "size" | "latency" | "memory";
-  /** The budget, in points for shares (0.01 is one point) and relative for everything else. */
-  readonly maxDrop: number;
+  /** What `compress` was to improve. */
+  readonly target?: "balanced" | "size" | "latency" | "memory";
+  /** What another search was to find, in words: "a model of at most 50 % of the MACs". */
+  readonly asked?: string;
+  /** The budget, in points for shares (0.01 is one point) and relative for everything else; absent where there is none. */
+  readonly maxDrop?: number;
   readonly metric: string;
   /** Drop on the confirmation samples, with its 95 % interval. */
   readonly drop?: number;

@@ -6,7 +6,7 @@ import { targets } from "../../recipe/target.ts";
 import { reportSections } from "../../report/document.ts";
 import type { Report } from "../../report/report.ts";
 import { renderTerminal } from "../../report/terminal.ts";
-import { type CompressFlags, type Job, runRecipe, searchPlan } from "../compress.ts";
+import { type CompressFlags, type CompressJob, runRecipe, searchPlan } from "../compress.ts";
 import { addDataFlags, keepPreprocess, openData } from "../data.ts";
 import { environment, terminalOptions } from "../environment.ts";
 import { addCommon, count, seconds, share } from "../flags.ts";
@@ -58,7 +58,7 @@ async function compressModel(
   );
   const graph = await load(model);
   const data = flags.data === undefined ? undefined : await openData(command, env, model, graph);
-  const job: Job = { env, graph, flags, name: basename(model), ...(data && { data }) };
+  const job: CompressJob = { env, graph, flags, name: basename(model), ...(data && { data }) };
   const done = recipe ? await runRecipe(job, recipe) : await searchPlan(job);
   if (done.graph) await save(data ? keepPreprocess(done.graph, data) : done.graph, output, { signal });
   if (done.report) env.print(renderTerminal(reportSections(done.report), terminalOptions()));

@@ -1,7 +1,7 @@
 import { notes } from "../exhibits.ts";
 import { bytes, metricDifference, metricValue, milliseconds, ratioInWords, significant } from "../format.ts";
 import { html, type Markup } from "../markup.ts";
-import type { ComparisonReport, ModelReport, Report, TrainingReport } from "../report.ts";
+import type { ComparisonReport, ModelReport, Report, TrainingReport, VerdictReport } from "../report.ts";
 import { trainingSentence, trainingSpeed } from "../training.ts";
 import { number } from "./parts.ts";
 import {
@@ -28,7 +28,7 @@ export function summary(report: Report): Markup {
   return html`<header>
 <p class="over">${report.tool.name} ${report.tool.version} · <time datetime="${report.created}">${dateText(report.created)}</time></p>
 <h1>${report.title}</h1>
-${verdict && html`<p class="badge ${verdict.met ? "good" : "bad"}">${badge(verdict.met, comparisons.length > 0)}</p>`}
+${verdict && html`<p class="badge ${verdict.met ? "good" : "bad"}">${badge(verdict, comparisons.length > 0)}</p>`}
 ${training && html`<p class="verdict">${trainingSentence(training)}</p>`}
 ${sentences.map((sentence) => html`<p class="verdict">${sentence}</p>`)}
 ${verdict && html`<p>${askedSentence(verdict, unit)} ${budgetSentence(verdict, unit)}</p>`}
@@ -39,7 +39,8 @@ ${comparisons.length < 2 && models.length > 0 && html`<dl class="tiles">${tiles(
 </header>`;
 }
 
-function badge(met: boolean, compared: boolean): string {
+function badge({ met, maxDrop }: VerdictReport, compared: boolean): string {
+  if (maxDrop === undefined) return met ? "✓ Target reached" : "✗ Target not reached";
   if (met) return "✓ Budget kept";
   return compared ? "✗ Budget not kept" : "✗ No better model within the budget";
 }

@@ -94,7 +94,7 @@ export function loss(amount: number, unit: string | undefined): string {
   return number(`${shown} ${unit === "%" ? (Math.abs(shown) === 1 ? "point" : "points") : "%"}`);
 }
 
-const wanted: Readonly<Record<VerdictReport["target"], string>> = {
+const wanted: Readonly<Record<NonNullable<VerdictReport["target"]>, string>> = {
   balanced: "a smaller and faster model",
   size: "the smallest file",
   latency: "the fastest model",
@@ -102,8 +102,12 @@ const wanted: Readonly<Record<VerdictReport["target"], string>> = {
 };
 
 /** What was asked. */
-export function askedSentence(verdict: VerdictReport, unit: string | undefined): string {
-  return `Asked: ${wanted[verdict.target]} that loses at most ${loss(verdict.maxDrop, unit)} of ${verdict.metric}.`;
+export function askedSentence(
+  { asked, target = "balanced", maxDrop, metric }: VerdictReport,
+  unit: string | undefined,
+): string {
+  const budget = maxDrop === undefined ? "" : ` that loses at most ${loss(maxDrop, unit)} of ${metric}`;
+  return `Asked: ${asked ?? wanted[target]}${budget}.`;
 }
 
 /** Whether the budget was kept, and how sure that is. */
@@ -113,6 +117,7 @@ export function budgetSentence(verdict: VerdictReport, unit: string | undefined)
   const measured = `${drop < 0 ? `Gained ${loss(-drop, unit)}` : `Lost ${loss(drop, unit)}`} of ${metric} on ${number(count(samples.confirmation))} samples that were not used to choose`;
   if (!interval) return `${measured}.`;
   const range = `95\u202f% interval of the loss: ${loss(interval[0], unit).replace(/\u202f\D+$/, "")} to ${loss(interval[1], unit)}`;
+  if (maxDrop === undefined) return `${measured} (${range}).`;
   const inside = drop <= maxDrop;
   const sure = inside ? interval[1] <= maxDrop : interval[0] > maxDrop;
   if (sure) return `${measured} (${range}, all of it ${inside ? "inside" : "beyond"} the budget).`;
