@@ -46,12 +46,20 @@ export function spend(
   return widths;
 }
 
-/** What is lost with so many of a group's units, the lowest scores first. */
+/**
+ * What is lost with so many of a group's units, the lowest scores first: their sum to begin with, and more and more as less
+ * is left, since scores hold for units that go alone.
+ */
 function lossesOf(scores: Float64Array): Float64Array {
   const sorted = scores.toSorted();
-  const sums = new Float64Array(scores.length + 1);
-  for (let i = 0; i < sorted.length; i++) sums[i + 1] = sums[i]! + sorted[i]!;
-  return sums;
+  const total = sorted.reduce((a, b) => a + b, 0);
+  const losses = new Float64Array(scores.length + 1);
+  let left = total;
+  for (const [i, score] of sorted.entries()) {
+    left -= score;
+    losses[i + 1] = total > 0 ? -total * Math.log(Math.max(left / total, Number.EPSILON)) : 0;
+  }
+  return losses;
 }
 
 function widthsOf({ units }: Group, least: number): readonly number[] {

@@ -83,4 +83,9 @@ function reportFrozen(groups: readonly Group[], context: Context): void {
     const more = names.length > named ? ` and ${names.length - named} more` : "";
     context.skip(`${names.slice(0, named).join(", ")}${more}`, reason);
   }
+  if ([...byReason.keys()].some((reason) => reason.includes("known only when it runs"))) {
+    context.log(
+      "some groups stay because of numbers that are computed: where `simplify` makes constants of them, more can go",
+    );
+  }
 }

@@ -1,10 +1,10 @@
 import type { Batch } from "../../data/dataset.ts";
 import { feedsOf } from "../../data/feeds.ts";
 import { syntheticFeeds } from "../../data/synthetic.ts";
-import { fail } from "../../errors.ts";
+import { fail, messageOf } from "../../errors.ts";
 import type { Graph } from "../../graph/graph.ts";
+import type { KnownTypes } from "../../ops/lookup.ts";
 import { observeTypes } from "../../platform/observe.ts";
-import type { Tensors } from "../../platform/runtime.ts";
 import { type Allocation, allocate } from "../../pruning/allocation.ts";
 import { needsData, needsGradients, unitScores } from "../../pruning/importance.ts";
 import { type Couplings, type Cuts, couplings, cutUnits, type Group } from "../../pruning/index.ts";
@@ -46,7 +46,7 @@ export const pruneChannels = technique({
   async apply(graph, options, context) {
     if (options.ratio === 0 && Object.keys(options.groupRatio).length === 0) return graph;
     checkData(options, context);
-    const types = await observeTypes(graph, context.runtime, await sample(graph, context));
+    const types = await typesOf(graph, context);
     const asGiven = couplings(graph, types);
     const chosen = chosenGroups(asGiven, options, context);
     if (chosen.groups.length === 0) return graph;
@@ -103,11 +103,30 @@ function checkData({ importance, epochs, regularize }: PruneChannelsOptions, { d
   if (regularize !== "none") fail(who, `regularize ${regularize} needs data`, "Give --data, or leave it out");
 }
 
-/** One sample, so that costs are those of one, or made-up feeds. */
-async function sample(graph: Graph, context: Context): Promise<Tensors> {
-  if (!context.data) return syntheticFeeds(graph, context.random.fork(who));
-  for await (const { inputs } of calibrationBatches(graph, context, 1, 1, who)) return inputs;
-  return fail(who, "there is no sample of the batch size that the model wants", "Give more data");
+/** Sizes that free dimensions beside the batch are tried with where there is no data. */
+const freeSizes = [1, 16, 512];
+
+/** Types of all values for one sample, so that costs are those of one, or for made-up feeds. */
+async function typesOf(graph: Graph, context: Context): Promise<KnownTypes> {
+  const { runtime, random } = context;
+  if (context.data) {
+    for await (const { inputs } of calibrationBatches(graph, context, 1, 1, who)) {
+      return observeTypes(graph, runtime, inputs);
+    }
+    return fail(who, "there is no sample of the batch size that the model wants", "Give more data");
+  }
+  const free = graph.inputs.flatMap(({ type }) => (type?.kind === "tensor" ? (type.shape ?? []).slice(1) : []));
+  const names = free.filter((dim) => typeof dim === "string");
+  let why = "";
+  for (const size of names.length > 0 ? freeSizes : [1]) {
+    const dims = Object.fromEntries(names.map((name) => [name, size]));
+    try {
+      return await observeTypes(graph, runtime, syntheticFeeds(graph, random.fork(who), { dims }));
+    } catch (error) {
+      why = messageOf(error);
+    }
+  }
+  return fail(who, `the model does not run on made-up inputs (${why})`, "Give --data");
 }
 
 async function allocated(

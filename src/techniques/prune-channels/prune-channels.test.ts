@@ -138,6 +138,22 @@ describe("prune-channels", () => {
     expect(lines.at(-2)).toMatch(/^MACs 61,560 -> /);
   });
 
+  test("finds sizes for free dimensions where there is no data", async () => {
+    const graph = network();
+    const [conv1, ...rest] = graph.nodes;
+    const shape = ["n", 3, "height", "width"];
+    const inputs = [{ name: "x", type: { kind: "tensor", dtype: "float32", shape } as const }];
+    // a kernel of 3 x 3 without padding does not fit into one pixel
+    const free = { ...graph, inputs, nodes: [{ ...conv1!, attributes: {} }, ...rest] };
+    const lines: string[] = [];
+    const context = { ...testContext(ort), log: (line: string) => lines.push(line) };
+    await pruneChannels({ ratio: 0.5, of: "units" }).apply(free, context);
+    // 14 x 14 positions of 16 are left
+    expect(lines.at(-1)).toMatch(
+      new RegExp(`^MACs ${(196 * (16 * 27 + 16 * 9 + 16 * 24) + 120).toLocaleString("en-US")} -> `),
+    );
+  });
+
   test("shows all groups, with what went and why others stay", async () => {
     const shown: Exhibit[] = [];
     const context = { ...testContext(ort), show: (exhibit: Exhibit) => shown.push(exhibit) };
