@@ -1,5 +1,5 @@
 import { fail } from "../errors.ts";
-import { edit } from "../graph/edit.ts";
+import { edit, renameReads } from "../graph/edit.ts";
 import { type Graph, isNode, type Node, nodeLabel, opKey } from "../graph/graph.ts";
 import { links, reads } from "../graph/walk.ts";
 import { dtypes } from "../tensor/dtype.ts";
@@ -61,6 +61,7 @@ export function differentiate(
   const made = new Map<string, ValueType>();
   const differentiated = edit(graph, (draft) => {
     const parts = new Map<string, string[]>();
+    const again = new Map<string, string>();
     const writer = recorder(draft, "grad");
     const total = (name: string): string | undefined => {
       const list = parts.get(name);
@@ -82,6 +83,10 @@ export function differentiate(
         wants: (i) => active.has(node.inputs[i] ?? ""),
         type: (name) => types.get(name) ?? made.get(name) ?? fail(nodeLabel(node), `the shape of '${name}' is unknown`),
         constantInput: (i) => graph.weights.get(node.inputs[i] ?? ""),
+        again(y) {
+          again.set(node.outputs[0]!, y);
+          made.set(y, types.get(node.outputs[0]!)!);
+        },
       };
       for (const [i, dx] of ruleOf(node)(backward).entries()) {
         const name = node.inputs[i];
@@ -92,7 +97,7 @@ export function differentiate(
       }
     }
     for (const name of wrt) found.set(name, total(name));
-    for (const node of writer.nodes) draft.add(node);
+    for (const node of writer.nodes) draft.add(renameReads(node, (name) => again.get(name) ?? name));
     // keep the gradients alive through the end of the edit even if nothing reads them yet
     for (const value of found.values()) if (value !== undefined) draft.outputs.push({ name: value });
   });

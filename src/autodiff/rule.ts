@@ -20,6 +20,11 @@ export interface Backward extends Writer {
   type(name: string): ValueType;
   /** The value of a constant input, undefined where it is computed. */
   constantInput(i: number): Tensor | undefined;
+  /**
+   * States that the backward pass computes the node's first output once more, and under which name: whatever of it reads
+   * that output takes this one, and the first need not be kept.
+   */
+  again(y: string): void;
 }
 
 /** Gradients of a node's inputs, in their order; undefined where not wanted or zero. */
