@@ -114,6 +114,7 @@ function report(
   kind: "divergence" | "influence",
   { log }: Context,
 ): void {
-  const found = kind === "influence" ? `influence ${score.toFixed(4)}` : `the outputs change by ${score.toFixed(1)} dB`;
+  const found =
+    kind === "influence" ? `influence ${score.toFixed(4)}` : `${score.toFixed(1)} dB of noise in the outputs`;
   log(`${nodeLabel(node)}: ${branch.length} nodes removed, ${found}`);
 }
