@@ -3,7 +3,6 @@ import type { Dataset } from "../data/dataset.ts";
 import { graphDigest } from "../formats/digest.ts";
 import type { Graph } from "../graph/graph.ts";
 import { type Metric, metricOf } from "../metrics/index.ts";
-import { nodeCompressor } from "../platform/node-compress.ts";
 import { dataDigest, type StepCache, stepKeys } from "../recipe/cache.ts";
 import type { JudgeOptions } from "../recipe/judge.ts";
 import { type Parts, splitData } from "../recipe/split.ts";
@@ -13,8 +12,7 @@ import type { Step } from "../techniques/technique.ts";
 import type { OpenData } from "./data.ts";
 import type { Environment } from "./environment.ts";
 import type { CommonFlags } from "./flags.ts";
-import { machineOf } from "./machine.ts";
-import { peakMemoryOf } from "./memory.ts";
+import { measuring } from "./measuring.ts";
 import { workFolder } from "./work-folder.ts";
 
 /** Flags of commands that change a model under a judge. */
@@ -78,15 +76,8 @@ export function finalReport(job: Job, parts: Parts, result: Graph | undefined, t
   const file = basename(flags.output);
   const made = result ? [{ name: file === name ? flags.output : file, graph: result }] : [];
   return compare([{ name, graph }, ...made], parts.confirmation, {
-    runtime: env.runtime,
-    machine: machineOf(env.runtime),
+    ...measuring(env),
     title: title ?? `${name}, compressed`,
-    seed: env.seed,
-    signal: env.signal,
-    progress: env.watcher.progress,
-    compressor: nodeCompressor,
-    peakMemory: (model) => peakMemoryOf(model, env.runtime, env.signal),
-    command: `pare ${process.argv.slice(2).join(" ")}`,
     ...(metrics && { metrics }),
   });
 }

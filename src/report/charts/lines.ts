@@ -62,7 +62,7 @@ function draw(canvas: Canvas, lines: readonly Line[], options: LinesOptions, { w
       ...lineMarks(canvas, lines, [named, lines.length], high),
       // the first one last, so that it lies on top
       ...[...lines.slice(0, named).keys()].reverse().flatMap((i) => lineMarks(canvas, lines, [i, i + 1], high)),
-      ...nameMarks(canvas, lines, options, { pixel, high, limit: narrow ? 16 : 30, ...frame }),
+      ...nameMarks(canvas, lines, options, { pixel, high, narrow, ...frame }),
     ],
   });
 }
@@ -70,6 +70,9 @@ function draw(canvas: Canvas, lines: readonly Line[], options: LinesOptions, { w
 function colourOf(index: number): string {
   return index < named ? modelColour(index + 1) : modelColour(0);
 }
+
+/** More points of a line than this are not drawn as dots. */
+const mostDots = 40;
 
 /** The lines of these places with their marks; few of them with a dot for every point. */
 function lineMarks({ plot }: Canvas, lines: readonly Line[], range: readonly [from: number, to: number], high: number) {
@@ -94,7 +97,13 @@ function lineMarks({ plot }: Canvas, lines: readonly Line[], range: readonly [fr
       strokeOpacity: strong ? 1 : 0.55,
       clip: true,
     }),
-    plot.dot(strong ? points.filter(({ y }) => y <= high) : [], { x: "x", y: "y", title: "title", r: 2, fill: stroke }),
+    plot.dot(strong && points.length <= mostDots ? points.filter(({ y }) => y <= high) : [], {
+      x: "x",
+      y: "y",
+      title: "title",
+      r: 2,
+      fill: stroke,
+    }),
     plot.dot(marks, {
       x: "x",
       y: "y",
@@ -134,17 +143,17 @@ interface NameFrame {
   readonly height: number;
   readonly top: number;
   readonly bottom: number;
-  /** Characters of a name. */
-  readonly limit: number;
+  readonly narrow: boolean;
 }
 
 /** Names at the right ends of their lines, moved apart so that none covers another. */
 function nameMarks({ plot }: Canvas, lines: readonly Line[], { y }: LinesOptions, frame: NameFrame) {
-  const { pixel, high, limit } = frame;
+  const { pixel, high, narrow } = frame;
+  const limit = narrow ? 16 : 30;
   const shown = lines.slice(0, lines.length <= allNamed ? allNamed : named).flatMap((line, i) => {
     const end = line.points.at(-1);
     if (!end) return [];
-    const beyond = end.y > high ? ` ↑ ${y.format(end.y)}` : "";
+    const beyond = end.y > high ? ` ↑${narrow ? "" : ` ${y.format(end.y)}`}` : "";
     return [
       {
         text: `${shorten(line.name, limit - beyond.length)}${beyond}`,

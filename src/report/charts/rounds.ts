@@ -17,7 +17,7 @@ export interface RoundsOptions {
   readonly y: { readonly label: string; readonly format: (y: number) => string };
   readonly limit?: number;
   readonly better: "higher" | "lower";
-  /** What stands beside the round that was kept. */
+  /** What stands beside the round that was kept, where there is room. */
   readonly keptText: string;
 }
 
@@ -86,7 +86,7 @@ function draw(
         stroke: "var(--paper)",
         title: "title",
       }),
-      plot.text(kept, {
+      plot.text(narrow ? [] : kept, {
         x: "amount",
         y: "quality",
         text: () => options.keptText,

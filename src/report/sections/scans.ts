@@ -36,7 +36,7 @@ function roundsOf(exhibit: ProgressExhibit, canvas: Canvas): Markup {
     columns.map(([title]) => ({ title, numeric: true })),
     rows,
   );
-  return html`${figure(chart, captionOf(exhibit))}${rows.length > 12 ? folded(`All ${rows.length} rounds`, numbers) : numbers}`;
+  return html`${rows.length > 1 && figure(chart, captionOf(exhibit))}${rows.length > 12 ? folded(`All ${rows.length} rounds`, numbers) : numbers}`;
 }
 
 function captionOf({ quality, rounds: all }: ProgressExhibit): string {

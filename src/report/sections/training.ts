@@ -171,7 +171,7 @@ function summaryFigures(course: TrainingCourse, canvas: Canvas): Markup[] {
         y: { label: quantity, format },
       },
     );
-    return figure(chart, `${quantity} as the schedule moved it, a point for some steps at a time.`);
+    return figure(chart, `The ${quantity} as the schedule moved it, a point for some steps at a time.`);
   });
 }
 
