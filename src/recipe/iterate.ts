@@ -142,14 +142,9 @@ interface Search {
 
 async function begin(graph: Graph, context: Context, judge: Judge, options: IterateOptions): Promise<Search> {
   const { cutters, targets = [], step = 0.2, tolerance = 0.02 } = options;
+  checkTargets(cutters, targets);
   const feeds = await oneSample(graph, context);
   const size = await modelSize(graph, await judge.measure(graph), context.runtime, feeds);
-  const movable = new Set(cutters.flatMap(({ reduces }) => reduces));
-  for (const { quantity } of targets) {
-    if (movable.has(quantity)) continue;
-    const names = cutters.map(({ name }) => name).join(" and ");
-    fail("prune", `cutting ${names} does not change ${quantity}`, hintFor(quantity));
-  }
   if (targets.length > 0 && targets.every((target) => isReached(target, size, size))) {
     fail("prune", "the model is as small as asked for already", "Give a smaller target, or --max-drop alone");
   }
@@ -159,6 +154,15 @@ async function begin(graph: Graph, context: Context, judge: Judge, options: Iter
   const lanes = cutters.map((cutter) => startLane(cutter, step));
   const least = Math.min(step, tolerance);
   return { context, judge, options, targets, least, feeds, original, baseline, lanes, rounds: [], kept: [] };
+}
+
+/** Refuses targets that no cutter brings nearer. */
+function checkTargets(cutters: readonly Cutter[], targets: readonly SizeTarget[]): void {
+  const movable = new Set(cutters.flatMap(({ reduces }) => reduces));
+  const idle = targets.find(({ quantity }) => !movable.has(quantity));
+  if (!idle) return;
+  const names = cutters.map(({ name }) => name).join(" and ");
+  fail("prune", `cutting ${names} does not change ${idle.quantity}`, hintFor(idle.quantity));
 }
 
 function hintFor(quantity: SizeQuantity): string {
