@@ -42,6 +42,31 @@ test("contributions of several uses add up, and unused values have no gradient",
   expect(none).toBeUndefined();
 });
 
+test("softmax has the same gradient whether a product alone reads it, as in attention, or others too", async () => {
+  const mixture = [
+    makeNode("Softmax", ["x"], ["p"], { axis: -1 }),
+    makeNode("MatMul", ["p", "v"], ["z"]),
+    makeNode("Mul", ["z", "z"], ["y"]),
+  ];
+  const more = [makeNode("Mul", ["p", "zero"], ["q"]), makeNode("ReduceSum", ["q"], ["s"], { keepdims: 0 })];
+  const v = float32(
+    [2, 4, 3],
+    Float32Array.from({ length: 24 }, (_, i) => Math.sin(i)),
+  );
+  const x = float32(
+    [2, 5, 4],
+    Float32Array.from({ length: 40 }, (_, i) => 2 * Math.cos(3 * i)),
+  );
+  const alone = await gradientsOf(lossOf(mixture, { v }, x.shape), { x }, ["x", "v"]);
+  const both = [...mixture, ...more, makeNode("Add", ["y", "s"], ["w"])];
+  const shared = await gradientsOf(lossOf(both, { v, zero: float32([], [0]) }, x.shape, "w"), { x }, ["x", "v"]);
+  for (const [i, dx] of alone.entries()) {
+    const scale = Math.max(...shared[i]!.map(Math.abs));
+    expect(Math.max(...dx!.map((value, j) => Math.abs(value - shared[i]![j]!))) / scale).toBeLessThan(1e-6);
+  }
+  expect(Math.max(...alone[0]!.map(Math.abs))).toBeGreaterThan(0.01);
+});
+
 test("integer paths end the gradient without an error", async () => {
   const graph = lossOf([makeNode("ArgMax", ["x"], ["i"], { axis: 0 }), makeNode("Gather", ["x", "i"], ["y"])], {}, [3]);
   const [dx] = await gradientsOf(graph, { x: float32([3], [1, 5, 3]) }, ["x"]);

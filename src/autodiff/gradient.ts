@@ -1,7 +1,7 @@
 import { fail } from "../errors.ts";
 import { edit, renameReads } from "../graph/edit.ts";
 import { type Graph, isNode, type Node, nodeLabel, opKey } from "../graph/graph.ts";
-import { links, reads } from "../graph/walk.ts";
+import { links, reads, soleConsumer } from "../graph/walk.ts";
 import { dtypes } from "../tensor/dtype.ts";
 import { float32 } from "../tensor/tensor.ts";
 import { gradients as table } from "./gradients.ts";
@@ -83,6 +83,10 @@ export function differentiate(
         wants: (i) => active.has(node.inputs[i] ?? ""),
         type: (name) => types.get(name) ?? made.get(name) ?? fail(nodeLabel(node), `the shape of '${name}' is unknown`),
         constantInput: (i) => graph.weights.get(node.inputs[i] ?? ""),
+        reader(name) {
+          const reader = soleConsumer(graph, name);
+          return reader && { node: reader, dy: total(reader.outputs[0]!) };
+        },
         again(y) {
           again.set(node.outputs[0]!, y);
           made.set(y, types.get(node.outputs[0]!)!);

@@ -20,6 +20,8 @@ export interface Backward extends Writer {
   type(name: string): ValueType;
   /** The value of a constant input, undefined where it is computed. */
   constantInput(i: number): Tensor | undefined;
+  /** The one node that reads a value, with its first output's gradient; undefined where that is not all that reads it. */
+  reader(name: string): { readonly node: Node; readonly dy: string | undefined } | undefined;
   /**
    * States that the backward pass computes the node's first output once more, and under which name: whatever of it reads
    * that output takes this one, and the first need not be kept.

@@ -1,5 +1,5 @@
 import { fail } from "../../errors.ts";
-import { intAttribute, nodeLabel } from "../../graph/graph.ts";
+import { intAttribute, isNode, nodeLabel } from "../../graph/graph.ts";
 import { sizeOf, toNumbers } from "../../tensor/tensor.ts";
 import type { Backward, Rule } from "../rule.ts";
 import { ints, scalar } from "../writer.ts";
@@ -10,6 +10,7 @@ import {
   mul,
   positiveAxis,
   reshaped,
+  sameShape,
   scaled,
   shapeIn,
   shapeOut,
@@ -78,12 +79,28 @@ function alongAxis(g: Backward): { axis: number; sum(x: string): string } {
   return { axis, sum: (x) => g.op("ReduceSum", [x, ints(g, [axis])], { keepdims: 1 }) };
 }
 
-/** dx = y (dy - Σ dy y). */
+/**
+ * dx = y (dy - Σ dy y). Where all that reads y is a product z = y v, as in attention, Σ dy y = Σ dz z: the sums of a row of
+ * z, which is much shorter.
+ */
 export const softmaxRule: Rule = (g) => {
   const y = g.node.outputs[0]!;
+  const sums = sumsOfMixture(g, y);
+  if (sums !== undefined) return [mul(g, y, sub(g, dyOf(g), sums))];
   const weighted = mul(g, dyOf(g), y);
   return [sub(g, weighted, mul(g, y, alongAxis(g).sum(weighted)))];
 };
+
+/** Σ dz z of the product z = y v that alone reads y, along the last axis; undefined where there is none. */
+function sumsOfMixture(g: Backward, y: string): string | undefined {
+  const rows = shapeOut(g).slice(0, -1);
+  const reader = g.reader(y);
+  if (!reader?.dy || !isNode(reader.node, "MatMul") || reader.node.inputs[0] !== y) return undefined;
+  const z = reader.node.outputs[0]!;
+  const shape = g.type(z).shape;
+  if (alongAxis(g).axis !== rows.length || rows.length === 0 || !sameShape(shape.slice(0, -1), rows)) return undefined;
+  return g.op("ReduceSum", [mul(g, reader.dy, z), ints(g, [rows.length])], { keepdims: 1 });
+}
 
 /** dx = dy - exp(y) Σ dy. */
 export const logSoftmaxRule: Rule = (g) => {
