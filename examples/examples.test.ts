@@ -49,3 +49,17 @@ test("finetune", async () => {
   expect(after).toBeGreaterThan(0.9);
   expect(Math.abs(bytes - original)).toBeLessThan(4096);
 }, 120_000);
+
+test("prune-keras", async () => {
+  const { text } = await runExample("prune-keras");
+  const sparsities = [...text.matchAll(/sparsity ([\d.]+)/g)].map(([, value]) => Number(value));
+  expect(sparsities.length).toBeGreaterThan(5);
+  expect(sparsities[0]).toBeGreaterThan(0.5);
+  expect(sparsities.at(-1)).toBeCloseTo(0.9, 2);
+  expect(sparsities).toEqual([...sparsities].sort());
+  const [before, after] = [...text.matchAll(/top-1 ([\d.]+), (\d+) bytes, (\d+) with gzip/g)].map((found) =>
+    found.slice(1).map(Number),
+  );
+  expect(after![0]).toBeGreaterThan(before![0]! - 0.03);
+  expect(after![2]).toBeLessThan(before![2]! / 3);
+}, 120_000);

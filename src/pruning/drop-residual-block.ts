@@ -19,13 +19,14 @@ export function withoutBlock(graph: Graph, block: ResidualBlock): Graph {
 function withoutTerm(draft: Draft, { node, term }: ResidualBlock): void {
   const others = operandsOf(node).filter((name) => name !== term);
   if (isSkipNormalization(node)) {
-    const [skipless, simplified] = [others[0]!, isNode(node, "com.microsoft:SkipSimplifiedLayerNormalization")];
+    const [x, simplified] = [others[0]!, isNode(node, "com.microsoft:SkipSimplifiedLayerNormalization")];
+    // a bias behind these is that of f's last layer
     const [, , gamma, beta] = node.inputs;
-    const inputs = [skipless, gamma!, ...(beta && !simplified ? [beta] : [])];
+    const inputs = [x, gamma!, ...(beta && !simplified ? [beta] : [])];
     const op = simplified ? "SimplifiedLayerNormalization" : "LayerNormalization";
     const epsilon = float(floatAttribute(node, "epsilon", 1e-12));
     draft.replace(node, makeNode(op, inputs, node.outputs.slice(0, 1), { axis: -1, epsilon }, node.name));
-    if (node.outputs[3]) draft.rewire(node.outputs[3], skipless);
+    if (node.outputs[3]) draft.rewire(node.outputs[3], x);
   } else if (others.length > 1) {
     draft.replace(node, { ...node, inputs: others });
   } else {
