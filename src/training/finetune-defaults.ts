@@ -30,5 +30,5 @@ export function finetuneDefaults(
   const even = normalized && convolutions > products && count((op) => uneven.has(op)) === 0;
   const optimizer = given.optimizer ?? (even ? "sgd" : "adamw");
   if (optimizer === "sgd") return { optimizer, rate: normalized ? 0.002 : 0.0005, decay: 1e-4 };
-  return { optimizer, rate: 1e-4, decay: optimizer === "adamw" ? 0.01 : 0 };
+  return { optimizer, rate: 1e-4, decay: optimizer === "adam" ? 0 : 0.01 };
 }

@@ -36,3 +36,18 @@ test("biases may begin at zero, matrices be shown in another shape; masks and co
     ["bias", false],
   ]);
 });
+
+test("kernels hold a map of patches a group, tables and vectors none", () => {
+  const matrices = (arch: string): Map<string, unknown> =>
+    new Map(
+      parametersOf(architectures[arch]!.build({ layers: 1 }, random(0))).flatMap(({ nodes, matrices: held }) =>
+        nodes.map((node): [string, unknown] => [node, held]),
+      ),
+    );
+  const mobile = [...matrices("ds-cnn").values()];
+  expect(mobile).toContainEqual([64, 1, 9]); // depthwise
+  expect(mobile).toContainEqual([1, 64, 64]); // pointwise
+  expect(mobile).toContain(undefined); // biases, norms
+  const text = [...matrices("gpt")];
+  expect(text.filter(([node]) => /gather|embed/i.test(node)).map(([, held]) => held)).toContain(undefined);
+});

@@ -1,9 +1,9 @@
 import { z } from "zod";
 import { didYouMean, fail } from "../errors.ts";
-import { type Graph, type Node, nodeLabel, opKey } from "../graph/graph.ts";
+import { type Graph, intAttribute, isNode, type Node, nodeLabel, opKey } from "../graph/graph.ts";
 import { matcher } from "../graph/select.ts";
 import { allNodes, consumersOf, links } from "../graph/walk.ts";
-import { type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import { sizeOf, type Tensor, toFloat32 } from "../tensor/tensor.ts";
 
 /** Which inputs of an operator are learned, and which of these are matrices that decay. */
 interface Learned {
@@ -124,7 +124,12 @@ export interface Parameter {
   readonly nodes: readonly string[];
   /** Whether weight decay applies: to matrices and kernels, not to biases, norms and slopes. */
   readonly decays: boolean;
+  /** The linear maps that it holds, one after the other; absent for vectors, and for tables that rows are looked up in. */
+  readonly matrices?: Matrices;
 }
+
+/** Linear maps in a weight: how many, and the rows and columns of each. */
+export type Matrices = readonly [count: number, rows: number, columns: number];
 
 /**
  * The float weights of a graph that a network of its kind would have learned: kernels, matrices, embeddings, biases,
@@ -140,8 +145,23 @@ export function parametersOf(graph: Graph, trains: (node: Node) => boolean = () 
     const nodes = consumers.get(name) ?? [];
     const roles = nodes.map((node) => roleOf(graph, node, name, weight));
     if (roles.some((role) => role === "none") || roles.length === 0 || !nodes.some(trains)) return [];
-    return [{ name, nodes: nodes.map(nodeLabel), decays: roles.includes("weight") }];
+    const decays = roles.includes("weight");
+    const matrices = decays ? matricesOf(weight.shape, nodes) : undefined;
+    return [{ name, nodes: nodes.map(nodeLabel), decays, ...(matrices && { matrices }) }];
   });
+}
+
+/** A kernel maps patches to channels, each group of a convolution on its own; of other weights the last two axes count. */
+function matricesOf(shape: readonly number[], readers: readonly Node[]): Matrices | undefined {
+  if (shape.length < 2 || readers.some((node) => isNode(node, "Gather"))) return undefined;
+  const convolution = readers.find(({ op }) => op === "Conv" || op === "ConvTranspose" || op === "FusedConv");
+  const size = sizeOf(shape);
+  if (convolution === undefined) {
+    const [rows, columns] = [shape.at(-2)!, shape.at(-1)!];
+    return [size / (rows * columns), rows, columns];
+  }
+  const groups = intAttribute(convolution, "group", 1);
+  return [groups, shape[0]! / groups, size / shape[0]!];
 }
 
 type Role = "weight" | "vector" | "none";

@@ -1,9 +1,9 @@
 import { type Draft, edit, renameReads } from "../graph/edit.ts";
 import { type Graph, isNode, type Value } from "../graph/graph.ts";
 import type { Tensors } from "../platform/runtime.ts";
-import { float32, reshape, type Tensor } from "../tensor/tensor.ts";
+import { float32, sizeOf, type Tensor } from "../tensor/tensor.ts";
 import { type Arithmetic, arithmetic } from "./emit.ts";
-import { optimizers } from "./optimizers.ts";
+import { optimizerOf, optimizers } from "./optimizers.ts";
 import type { Parameter } from "./parameters.ts";
 import type { Running } from "./prepare.ts";
 import type { StepOptions } from "./step.ts";
@@ -148,12 +148,12 @@ function factors(a: Arithmetic, rate: string): (factor: number) => string {
 /** Moves one parameter, its slots and its average. */
 function writeMove(
   { a, hyper, options, weights, hold, advance }: Writing,
-  { parameter: { name, decays }, start, gradient }: Move,
+  { parameter: { name, decays, matrices }, start, gradient }: Move,
   rateOf: (factor: number) => string,
   applied: (old: string, after: string) => string,
 ): void {
   const { shape } = start;
-  const optimizer = optimizers[options.optimizer.optimizer];
+  const optimizer = optimizerOf(options.optimizer.optimizer, matrices);
   const slots = optimizer.slots.map((slot) => hold(`${name}/${slot}`, zerosLike(start)));
   const settings = options.settings?.get(name);
   const before = inRow(a, name, shape);
@@ -163,6 +163,8 @@ function writeMove(
     slots,
     hyper: { ...hyper, rate: rateOf(settings?.rateFactor ?? 1) },
     decay: settings?.decay ?? (decays ? options.optimizer.decay : 0),
+    shape: rowShape(shape),
+    ...(matrices && { matrices }),
   };
   const result = optimizer.update(a, update, options.optimizer);
   const after = applied(before, result.parameter);
@@ -179,14 +181,15 @@ function writeMove(
 /** The runtime's CPU kernels crawl where a scalar meets a shape that ends in 1: such weights are updated as rows. */
 const endsInOne = (shape: readonly number[]): boolean => shape.length > 1 && shape.at(-1) === 1;
 
+const rowShape = (shape: readonly number[]): readonly number[] => (endsInOne(shape) ? [sizeOf(shape)] : shape);
+
 function inRow(a: Arithmetic, value: string, shape: readonly number[]): string {
   return endsInOne(shape) ? a.op("Reshape", [value, a.ints([-1])]) : value;
 }
 
 /** Zeros of the shape in which a parameter is updated. */
 function zerosLike(t: Tensor): Tensor {
-  const { shape, size } = endsInOne(t.shape) ? reshape(t, [t.size]) : t;
-  return float32(shape, new Float32Array(size));
+  return float32(rowShape(t.shape), new Float32Array(t.size));
 }
 
 /** keep * old + (1 - keep) * value. */
