@@ -79,7 +79,7 @@ const studies: Readonly<Record<string, Study>> = {
     reached: (score) => score >= 0.9125,
     show: accuracy,
     flags:
-      "--arch resnet20 --epochs 40 --random-flip --random-crop 4 --rate 0.3 --schedule one-cycle --decay 5e-4 --average 0.998",
+      "--arch resnet20 --epochs 26 --mean 0.4914,0.4822,0.4465 --std 0.247,0.2435,0.2616 --random-flip --random-crop 4 --optimizer muon --rate 0.01 --decay 0.1 --schedule polynomial",
   },
   gpt: {
     title: "character GPT, tiny Shakespeare",
