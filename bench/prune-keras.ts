@@ -6,21 +6,17 @@
  * PARE_WORK keeps checkpoints, logs and models: a run that was stopped goes on where it was, and one that is done is not
  * run again. PARE_THREADS spares cores. Reading .h5 files takes the package h5wasm.
  */
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { isNode } from "../src/graph/graph.ts";
 import { load } from "../src/platform/node.ts";
 import { toFloat32 } from "../src/tensor/tensor.ts";
 import type { TrainRecord } from "../src/training/progress.ts";
 import { record, table } from "./document.ts";
+import { folder, pare } from "./study.ts";
 
-const folder = (name: string): string => process.env[name] ?? missing(name);
 const [data, work] = [folder("PARE_DATA"), join(folder("PARE_WORK"), "prune-keras")];
-const pare = fileURLToPath(new URL("../bin/pare.js", import.meta.url));
-const threads = process.env.PARE_THREADS === undefined ? [] : ["--threads", process.env.PARE_THREADS];
 const keras = join(data, "mlperf-tiny-resnet8", "pretrainedResnet.h5");
 const [dense, pruned] = [join(work, "dense.onnx"), join(work, "pruned.onnx")];
 const log = join(work, "log.jsonl");
@@ -36,19 +32,6 @@ const end = Math.floor((0.6 * steps) / 100) * 100;
 const schedule = `--pruning-schedule polynomial --initial-sparsity 0.5 --sparsity 0.9 --begin-step 0 --end-step ${end} --frequency 100`;
 const training = `--epochs ${epochs} --batch ${batch} --optimizer sgd --rate 0.05 --decay 5e-5 --random-crop 4 --random-flip`;
 const command = `prune-weights ${schedule} --density global --ends prune --min-elements 0 ${training}`;
-
-function missing(name: string): never {
-  throw new Error(`${name} is not set: see the head of bench/prune-keras.ts`);
-}
-
-function run(args: readonly string[]): string {
-  const done = spawnSync(process.execPath, [pare, ...args, ...threads], {
-    stdio: ["ignore", "pipe", "inherit"],
-    maxBuffer: 2 ** 28,
-  });
-  if (done.status !== 0) throw new Error(`pare ${args.join(" ")}\n${done.stdout}`);
-  return done.stdout.toString();
-}
 
 /** Weights of convolutions and dense layers, and how many of them are zero. */
 async function zerosOf(path: string): Promise<{ readonly weights: number; readonly zeros: number }> {
@@ -66,15 +49,14 @@ async function zerosOf(path: string): Promise<{ readonly weights: number; readon
 mkdirSync(work, { recursive: true });
 if (!existsSync(dense)) {
   const args = ["convert", keras, "--layout", "channels-first", "-o", dense];
-  const done = spawnSync(process.execPath, [pare, ...args], { stdio: "inherit" });
-  if (done.status !== 0) throw new Error(`pare ${args.join(" ")}`);
+  pare(args);
 }
 if (!existsSync(pruned)) {
   const places = ["-o", pruned, "--work", join(work, "checkpoints"), "--log", log];
   const [technique, ...flags] = command.split(" ");
-  run([technique!, dense, ...flags, "--data", `${data}/cifar-10#train`, ...raw, ...places, "--seed", "1"]);
+  pare([technique!, dense, ...flags, "--data", `${data}/cifar-10#train`, ...raw, ...places, "--seed", "1"]);
 }
-const compared = JSON.parse(run(["compare", dense, pruned, "--data", `${data}/cifar-10#test`, ...raw, "--json"]));
+const compared = JSON.parse(pare(["compare", dense, pruned, "--data", `${data}/cifar-10#test`, ...raw, "--json"]));
 const rows = await Promise.all(
   [dense, pruned].map(async (path, i) => {
     const [{ value, interval }] = compared.models[i].scores;

@@ -5,12 +5,9 @@
  * PARE_WORK keeps checkpoints, logs and networks: a study that was stopped goes on where it was, and one that is done is
  * not run again. The LeNets come from bench/studies.ts, with the same PARE_WORK. PARE_THREADS spares cores.
  */
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import * as plot from "@observablehq/plot";
-import { parseHTML } from "linkedom";
 import { measureLatency } from "../src/analysis/latency.ts";
 import { withPreprocess } from "../src/data/preprocess.ts";
 import { syntheticFeeds } from "../src/data/synthetic.ts";
@@ -18,15 +15,12 @@ import { load, runtime, save } from "../src/platform/node.ts";
 import { random } from "../src/random.ts";
 import type { Report } from "../src/report/report.ts";
 import { toFloat32 } from "../src/tensor/tensor.ts";
-import type { TrainRecord } from "../src/training/train.ts";
 import { record, table } from "./document.ts";
+import { draw, folder, minutesOf, missing, pare } from "./study.ts";
 import { zoo } from "./zoo.ts";
 
-const folder = (name: string): string => process.env[name] ?? missing(name);
 const data = folder("PARE_DATA");
 const work = folder("PARE_WORK");
-const pare = fileURLToPath(new URL("../bin/pare.js", import.meta.url));
-const threads = process.env.PARE_THREADS === undefined ? [] : ["--threads", process.env.PARE_THREADS];
 const seed = 1;
 
 /** One network, made smaller step by step or at several strengths. */
@@ -84,7 +78,7 @@ function lenetPoints(epochs: number, bar: number, first: string): Readonly<Recor
 
 const trainedHere = (name: string) => async () => {
   const path = join(work, name, "model.onnx");
-  return existsSync(path) ? path : missing(`${path}: run bench/studies.ts ${name} first; it`);
+  return existsSync(path) ? path : missing(`${path}, made by bench/studies.ts ${name},`);
 };
 
 /** As Frankle and Carbin (2019) train: Adam at 0.0012, batches of 60; here for 20 epochs. */
@@ -94,7 +88,7 @@ async function untrained(): Promise<string> {
   const path = join(work, "pruned", "lottery", "initial.onnx");
   mkdirSync(join(work, "pruned", "lottery"), { recursive: true });
   if (!existsSync(path)) {
-    run(["train", "--arch", "lenet-300-100", "--epochs", "0", "--data", `${data}/mnist#train`, "-o", path]);
+    pare(["train", "--arch", "lenet-300-100", "--epochs", "0", "--data", `${data}/mnist#train`, "-o", path]);
   }
   return path;
 }
@@ -131,7 +125,7 @@ const studies: Readonly<Record<string, Study>> = {
       const path = join(work, "pruned", "lottery", "dense.onnx");
       if (!existsSync(path)) {
         const flags = `${ticket} --data ${data}/mnist#train -o ${path} --work ${path}.work --seed ${seed}`;
-        run(["finetune", await untrained(), ...flags.split(" "), ...threads]);
+        pare(["finetune", await untrained(), ...flags.split(" ")]);
       }
       return path;
     },
@@ -182,19 +176,6 @@ const studies: Readonly<Record<string, Study>> = {
 const fasterBy = (speed: Result["speed"], times: number): boolean =>
   speed !== undefined && Object.values(speed).every((each) => each >= times);
 
-function missing(name: string): never {
-  throw new Error(`${name} is not there: see the head of bench/prune-studies.ts`);
-}
-
-function run(args: readonly string[]): string {
-  const done = spawnSync(process.execPath, [pare, ...args], {
-    stdio: ["ignore", "pipe", "inherit"],
-    maxBuffer: 2 ** 28,
-  });
-  if (done.status !== 0) throw new Error(`pare ${args.join(" ")}\n${done.stdout}`);
-  return done.stdout.toString();
-}
-
 /** Weights of matrices and kernels that are not zero. */
 async function countWeights(path: string): Promise<number> {
   let count = 0;
@@ -225,11 +206,11 @@ async function measure(
   const [technique, ...flags] = command.split(" ");
   if (!existsSync(model)) {
     const places = ["--data", `${path}#train`, "-o", model, "--work", join(place, "checkpoints"), "--log", log];
-    run([technique!, before, ...flags, ...places, ...threads, "--seed", `${seed}`]);
+    pare([technique!, before, ...flags, ...places, "--seed", `${seed}`]);
   }
   const reference = await dense();
   const args = ["compare", reference, model, "--data", `${path}#test`, "--metric", "top-1", "--seconds", "0", "--json"];
-  const { models, comparisons } = JSON.parse(run(args)) as Report;
+  const { models, comparisons } = JSON.parse(pare(args)) as Report;
   const score = comparisons[0]!.scores[0]!;
   const result: Result = {
     before: score.before,
@@ -238,7 +219,7 @@ async function measure(
     weights: [await countWeights(reference), await countWeights(model)],
     macs: [models[0]!.macs, models[1]!.macs],
     gzip: [models[0]!.gzip!, models[1]!.gzip!],
-    minutes: trainingSeconds(log) / 60,
+    minutes: minutesOf(log),
     ...(technique === "prune-channels" && { speed: await speeds(reference, model) }),
   };
   writeFileSync(done, JSON.stringify(result));
@@ -259,13 +240,6 @@ async function speeds(before: string, after: string): Promise<Readonly<Record<nu
     found[batch] = 1 / timed[1]!.ratio!;
   }
   return found;
-}
-
-/** Seconds of all epochs; of one that was run twice around a kill the later line counts. */
-function trainingSeconds(log: string): number {
-  const lines = readFileSync(log, "utf8").trim().split("\n");
-  const epochs = lines.map((line) => JSON.parse(line) as TrainRecord).filter((line) => line.kind === "epoch");
-  return [...new Map(epochs.map((line) => [line.step, line.seconds])).values()].reduce((sum, s) => sum + s, 0);
 }
 
 const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
@@ -292,15 +266,10 @@ function row(label: string, { bar = "", reached }: Point, result: Result): strin
 }
 
 /** Accuracy against how many times fewer weights there are, of a study with several strengths. */
-function draw(name: string, title: string, results: readonly Result[]): string {
-  const { document } = parseHTML("<html><body></body></html>");
+function errors(name: string, title: string, results: readonly Result[]): string {
   const marks = results.map(({ weights, after }) => ({ times: weights[0] / weights[1], error: 100 * (1 - after) }));
-  const picture = plot.plot({
-    document: document as unknown as Document,
+  const chart: plot.PlotOptions = {
     width: 480,
-    height: 240,
-    marginLeft: 48,
-    style: { background: "white", color: "#333" },
     x: { type: "log", label: "times fewer weights", labelArrow: "none", tickFormat: "d", ticks: 5 },
     y: { label: `${title}: error on test, %`, labelArrow: "none", grid: true, zero: true },
     marks: [
@@ -308,13 +277,9 @@ function draw(name: string, title: string, results: readonly Result[]): string {
       plot.line(marks, { x: "times", y: "error", stroke: "#2f6fb0", strokeWidth: 2 }),
       plot.dot(marks, { x: "times", y: "error", fill: "#2f6fb0" }),
     ],
-  }).outerHTML;
-  const file = `pruned-${name}.svg`;
-  const namespaced = picture.includes("xmlns=")
-    ? picture
-    : picture.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"');
-  writeFileSync(new URL(`../docs/images/${file}`, import.meta.url), `${namespaced}\n`);
-  return `![${title}: error against how many times fewer weights there are; dashed: dense](images/${file})`;
+  };
+  const alt = `${title}: error against how many times fewer weights there are; dashed: dense`;
+  return draw(`pruned-${name}.svg`, alt, [chart]);
 }
 
 const wanted = process.argv.slice(2);
@@ -348,7 +313,7 @@ for (const [name, study] of Object.entries(studies)) {
   const results = await Promise.all(done.map(([label, point]) => measure(name, study, label, point)));
   const rows = results.map((result, i) => row(done[i]![0], done[i]![1], result));
   const commands = done.map(([label, { command }]) => `- ${label}: \`pare ${command} --seed ${seed}\``);
-  const picture = results.length > 2 ? [draw(name, study.title, results)] : [];
+  const picture = results.length > 2 ? [errors(name, study.title, results)] : [];
   sections.push([`### ${study.title}`, table(header, rows), commands.join("\n"), ...picture].join("\n\n"));
 }
 const body = `Trained and chosen on the training split alone, a tenth of it held out; judged once on the test split. Weights counted are

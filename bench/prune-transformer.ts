@@ -6,18 +6,14 @@
  * PARE_WORK keeps checkpoints, logs and models: a run that was stopped goes on where it was, and one that is done is not
  * run again. PARE_THREADS spares cores.
  */
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { load } from "../src/platform/node.ts";
 import { record, table } from "./document.ts";
+import { folder, pare } from "./study.ts";
 import { readStories } from "./zoo/stories.ts";
 
-const folder = (name: string): string => process.env[name] ?? missing(name);
 const [data, work] = [folder("PARE_DATA"), join(folder("PARE_WORK"), "prune-transformer")];
-const pare = fileURLToPath(new URL("../bin/pare.js", import.meta.url));
-const threads = process.env.PARE_THREADS === undefined ? [] : ["--threads", process.env.PARE_THREADS];
 const original = join(data, "stories260k", "stories260K.onnx");
 const stories = join(work, "stories");
 const window = ["--window", "256"];
@@ -39,10 +35,6 @@ const models: Readonly<Record<string, { readonly title: string; readonly command
   },
 };
 
-function missing(name: string): never {
-  throw new Error(`${name} is not set: see the head of bench/prune-transformer.ts`);
-}
-
 /** The stories as runs of tokens: some to judge by, some to choose the best epoch by, the others to learn from. */
 function writeStories(): void {
   if (existsSync(stories)) return;
@@ -58,15 +50,6 @@ function writeStories(): void {
   }
 }
 
-function run(args: readonly string[]): string {
-  const done = spawnSync(process.execPath, [pare, ...args, ...threads], {
-    stdio: ["ignore", "pipe", "inherit"],
-    maxBuffer: 2 ** 28,
-  });
-  if (done.status !== 0) throw new Error(`pare ${args.join(" ")}\n${done.stdout}`);
-  return done.stdout.toString();
-}
-
 function make(name: string): string {
   const [model, checkpoints, log] = [`${name}.onnx`, name, `${name}.jsonl`].map((file) => join(work, file)) as [
     string,
@@ -76,7 +59,7 @@ function make(name: string): string {
   if (!existsSync(model)) {
     const places = ["--data", stories, "--work", checkpoints, "--log", log, "-o", model];
     const [technique, ...flags] = models[name]!.command.split(" ");
-    run([technique!, original, ...flags, ...window, ...places, "--seed", "1"]);
+    pare([technique!, original, ...flags, ...window, ...places, "--seed", "1"]);
   }
   return model;
 }
@@ -89,7 +72,7 @@ interface Score {
 writeStories();
 const files = [original, ...Object.keys(models).map(make)];
 const compared = JSON.parse(
-  run(["compare", ...files, "--data", `${stories}#test`, ...window, "--metric", "perplexity", "--json"]),
+  pare(["compare", ...files, "--data", `${stories}#test`, ...window, "--metric", "perplexity", "--json"]),
 );
 const scores: readonly Score[] = compared.models.map(({ scores: [first] }: { scores: [Score] }) => first);
 const weights = await Promise.all(

@@ -5,15 +5,12 @@
  * PARE_WORK keeps checkpoints, logs and networks: a study that was stopped goes on where it was, and one that is done is
  * not run again. Every study that is done is recorded, with its curve in docs/images. PARE_THREADS spares cores.
  */
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import * as plot from "@observablehq/plot";
-import { parseHTML } from "linkedom";
-import type { TrainRecord } from "../src/training/progress.ts";
 import { record, table } from "./document.ts";
+import { draw, epochsOf, folder, minutesOf, missing, pare } from "./study.ts";
 
 interface Study {
   readonly title: string;
@@ -28,12 +25,9 @@ interface Study {
   readonly flags: string;
 }
 
-const folder = (name: string): string => process.env[name] ?? missing(name);
 const data = folder("PARE_DATA");
 const work = folder("PARE_WORK");
-const pare = fileURLToPath(new URL("../bin/pare.js", import.meta.url));
 const seed = 1;
-const threads = process.env.PARE_THREADS === undefined ? [] : ["--threads", process.env.PARE_THREADS];
 const errorRate = (accuracy: number): string => `${(100 * (1 - accuracy)).toFixed(2)} % error`;
 const accuracy = (share: number): string => `${(100 * share).toFixed(2)} %`;
 const digits = "--rotate 10 --shift 0.08 --zoom 0.1 --optimizer adamw --rate 0.002 --decay 0.02 --average 0.998";
@@ -94,10 +88,6 @@ const studies: Readonly<Record<string, Study>> = {
   },
 };
 
-function missing(name: string): never {
-  throw new Error(`${name} is not set: see the head of bench/studies.ts`);
-}
-
 /** The customary split of tiny Shakespeare: the first nine tenths train; a token is a character's rank. */
 function shakespeare(): void {
   const target = join(work, "shakespeare");
@@ -109,15 +99,6 @@ function shakespeare(): void {
   mkdirSync(target, { recursive: true });
   writeFileSync(join(target, "train.bin"), ids.slice(0, cut));
   writeFileSync(join(target, "val.bin"), ids.slice(cut));
-}
-
-function run(args: readonly string[]): string {
-  const done = spawnSync(process.execPath, [pare, ...args], {
-    stdio: ["ignore", "pipe", "inherit"],
-    maxBuffer: 2 ** 28,
-  });
-  if (done.status !== 0) throw new Error(`pare ${args.join(" ")}\n${done.stdout}`);
-  return done.stdout.toString();
 }
 
 interface Result {
@@ -136,45 +117,27 @@ function study(name: string, { data: path, split, metric, flags }: Study): Resul
   mkdirSync(join(work, name), { recursive: true });
   if (!existsSync(model)) {
     const places = ["--data", `${path}#train`, "-o", model, "--work", join(work, name, "checkpoints"), "--log", log];
-    run(["train", ...flags.split(" "), ...places, ...threads, "--seed", `${seed}`]);
+    pare(["train", ...flags.split(" "), ...places, "--seed", `${seed}`]);
   }
-  const judged = JSON.parse(run(["evaluate", model, "--data", `${path}#${split}`, "--metric", metric, "--json"]));
+  const judged = JSON.parse(pare(["evaluate", model, "--data", `${path}#${split}`, "--metric", metric, "--json"]));
   const [{ value, interval }] = judged.models[0].scores;
-  const seconds = epochs(log).reduce((sum, line) => sum + (line.kind === "epoch" ? line.seconds : 0), 0);
-  const result: Result = { score: value, interval, minutes: seconds / 60 };
+  const result: Result = { score: value, interval, minutes: minutesOf(log) };
   writeFileSync(done, JSON.stringify(result));
   return result;
 }
 
-/** The epochs of a log; of an epoch that was run twice around a kill the later line counts. */
-function epochs(log: string): readonly TrainRecord[] {
-  const lines = readFileSync(log, "utf8").trim().split("\n");
-  const records = lines.map((line) => JSON.parse(line) as TrainRecord).filter(({ kind }) => kind === "epoch");
-  return [...new Map(records.map((line) => [line.epoch, line])).values()];
-}
-
 /** Training loss over the epochs, and accuracy where there are classes, beside each other. */
-function draw(name: string, { title }: Study): string {
-  const lines = epochs(join(work, name, "log.jsonl"));
-  const { document } = parseHTML("<html><body></body></html>");
-  const chart = (y: "loss" | "accuracy", label: string): string =>
-    plot
-      .plot({
-        document: document as unknown as Document,
-        width: 360,
-        height: 200,
-        marginLeft: 48,
-        style: { background: "white", color: "#333" },
-        x: { label: "epoch", labelArrow: "none" },
-        y: { label, labelArrow: "none", grid: true, zero: false, ticks: 5 },
-        marks: [plot.line(lines, { x: "epoch", y, stroke: "#2f6fb0", strokeWidth: 2 })],
-      })
-      .outerHTML.replace("<svg", `<svg x="${y === "loss" ? 0 : 380}"`);
+function curves(name: string, { title }: Study): string {
+  const epochs = epochsOf(join(work, name, "log.jsonl"));
+  const chart = (y: "loss" | "accuracy", label: string): plot.PlotOptions => ({
+    width: 380,
+    height: 200,
+    x: { label: "epoch", labelArrow: "none" },
+    y: { label, labelArrow: "none", grid: true, zero: false, ticks: 5 },
+    marks: [plot.line(epochs, { x: "epoch", y, stroke: "#2f6fb0", strokeWidth: 2 })],
+  });
   const both = [chart("loss", `${title}: training loss`), chart("accuracy", "training accuracy, as augmented")];
-  const file = `study-${name}.svg`;
-  const picture = `<svg xmlns="http://www.w3.org/2000/svg" width="740" height="200" viewBox="0 0 740 200"><rect width="740" height="200" fill="white"/>${both.join("")}</svg>\n`;
-  writeFileSync(new URL(`../docs/images/${file}`, import.meta.url), picture);
-  return `![${title}: loss and accuracy over the epochs](images/${file})`;
+  return draw(`study-${name}.svg`, `${title}: loss and accuracy over the epochs`, both);
 }
 
 shakespeare();
@@ -199,7 +162,7 @@ is read once. "Bar" is what published work reaches or this project asks of itsel
 ${open.length > 0 ? `\nNot finished yet: ${open.join(", ")}.\n` : ""}
 ${table(["network and data", "result", "bar", "reached", "training", "judged on"], rows)}
 
-${finished.map(([name, each]) => `### ${each.title}\n\n\`pare train --data ${each.data.split("/").at(-1)}#train -o model.onnx --seed ${seed} ${each.flags}\`\n\n${draw(name, each)}`).join("\n\n")}`;
+${finished.map(([name, each]) => `### ${each.title}\n\n\`pare train --data ${each.data.split("/").at(-1)}#train -o model.onnx --seed ${seed} ${each.flags}\`\n\n${curves(name, each)}`).join("\n\n")}`;
 record(
   "studies",
   "Training from nothing",
