@@ -111,6 +111,26 @@ test("an unknown architecture, a teacher that does not fit and missing labels ar
   expect(noTeacher.stderr).toMatch(/none\.onnx/);
 });
 
+test("a technique that retrains learns from the model before, or from another teacher", async () => {
+  const arch = ["--arch", "lenet-300-100", "--input-channels", "1", "--size", "28", "--data", "digits", "--quiet"];
+  expect((await pare(["train", ...arch, "-o", "other.onnx", "--epochs", "0"], folder)).status).toBe(0);
+  const pruning = ["prune-weights", "digits/model.onnx", "--data", "digits", "--sparsity", "0.5", "--quiet"];
+  const training = ["--epochs", "0.1", "--batch", "32", "--threads", "1", "--teacher-weight", "1"];
+  const made = async (output: string, ...more: string[]): Promise<Buffer> => {
+    const { status, stderr } = await pare([...pruning, ...training, "-o", output, ...more], folder);
+    expect([status, stderr]).toEqual([0, ""]);
+    return readFileSync(join(folder, output));
+  };
+  const own = await made("own.onnx");
+  expect(await made("same.onnx", "--teacher", "digits/model.onnx")).toEqual(own);
+  expect(await made("drilled.onnx", "--teacher", "other.onnx")).not.toEqual(own);
+  for (const more of [["--no-distill"], ["--epochs", "0"]]) {
+    const idle = await pare([...pruning, ...training, "-o", "x.onnx", "--teacher", "other.onnx", ...more], folder);
+    expect(idle.status).toBe(1);
+    expect(idle.stderr).toMatch(/--teacher: nothing learns from it/);
+  }
+});
+
 /** Trains the digits network, slowly enough to be stopped on its way. */
 const long = (...more: string[]) => [
   ...["train", "--arch", "lenet-300-100", "--input-channels", "1", "--size", "28", "--data", "digits"],

@@ -55,6 +55,7 @@ export async function recover(graph: Graph, options: RecoveryOptions, context: R
   // a technique's own options stay out: its samples are not those of an epoch
   const { distill, ...rest } = recoveryOptions.parse(options);
   const store = training?.store && within(training.store, name);
+  const teacher = distill ? (training?.teacher ?? original) : undefined;
   return finetune(graph, rest, {
     runtime,
     data,
@@ -62,14 +63,14 @@ export async function recover(graph: Graph, options: RecoveryOptions, context: R
     seed: random.fork(name).int(2 ** 31),
     signal,
     log,
-    run: JSON.stringify([options, await graphDigest(graph)]),
+    run: JSON.stringify([options, await graphDigest(graph), teacher ? await graphDigest(teacher) : ""]),
     progress: ({ step, steps, loss, samplesPerSecond }) =>
       progress(step, steps, "steps", `loss ${loss.toPrecision(3)}, ${samplesPerSecond.toFixed(0)} samples/s`),
     record(entry) {
       if (entry.kind === "epoch") log(epochLine(entry));
       training?.record?.({ ...entry, training: name });
     },
-    ...(distill && { teacher: training?.teacher ?? original }),
+    ...(teacher && { teacher }),
     ...(constraints && { constraints }),
     ...(store && { store }),
   });

@@ -1,5 +1,6 @@
 import { rmSync } from "node:fs";
 import type { Command } from "commander";
+import { fail } from "../../errors.ts";
 import { onnxSize } from "../../formats/onnx/index.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { load, save } from "../../platform/node.ts";
@@ -26,6 +27,7 @@ interface Flags extends CommonFlags {
   readonly work?: string;
   readonly log?: string;
   readonly report?: string;
+  readonly teacher?: string;
 }
 
 /** `pare <technique>`: one technique, its flags derived from the schema of its options. */
@@ -35,6 +37,7 @@ export function techniqueCommand(technique: Technique): CommandModule {
       command.argument("<model>", "an ONNX or Keras file").requiredOption("-o, --output <file>", "the file to write");
       addFlags(command, technique.options);
       if (trains(technique)) {
+        command.option("--teacher <file>", "learn from this model instead of from the one before the technique");
         command.option(
           "--work <folder>",
           "checkpoints of training: the same command started again continues from there (default: <output>.work, removed at the end)",
@@ -66,6 +69,9 @@ async function apply(
   const graph = await load(model);
   checkSelection(step.options, graph, `pare ${technique.name}`);
   const training = trains(technique) && Number(step.options.epochs) > 0;
+  if (flags.teacher !== undefined && !(training && step.options.distill)) {
+    fail("--teacher", "nothing learns from it", training ? "Leave out --no-distill" : "Give --epochs");
+  }
   const data =
     flags.data === undefined ? undefined : await openData(command, env, model, graph, { background: training });
   const context = env.context(data?.dataset);
@@ -73,7 +79,7 @@ async function apply(
   const work = flags.work ?? `${flags.output}.work`;
   const result = training
     ? await untilInterrupted(env, work, async () =>
-        run(graph, [step], { ...context, training: await trainingContext(work, flags.log) }, { measure }),
+        run(graph, [step], { ...context, training: await trainingContext(work, flags) }, { measure }),
       )
     : await run(graph, [step], context, { measure });
   const entry = result.ledger[0]!;
@@ -100,9 +106,10 @@ function trains({ options }: Technique): boolean {
   return "epochs" in options.shape;
 }
 
-async function trainingContext(work: string, log: string | undefined): Promise<TrainingContext> {
+async function trainingContext(work: string, { log, teacher }: Flags): Promise<TrainingContext> {
   return {
     store: await folderStore(work),
+    ...(teacher !== undefined && { teacher: await load(teacher) }),
     ...(log !== undefined && { record: (entry: TrainRecord) => appendLine(log, entry) }),
   };
 }
