@@ -1,6 +1,7 @@
-import { type Graph, isNode, type Node } from "../../graph/graph.ts";
+import type { Graph, Node } from "../../graph/graph.ts";
 import { links } from "../../graph/walk.ts";
 import type { Context } from "../technique.ts";
+import { unpacks } from "../unpacking.ts";
 import { transposed, weighted } from "./targets.ts";
 
 /**
@@ -18,7 +19,7 @@ function hidesWeights(graph: Graph): boolean {
   const { producer } = links(graph);
   const computed = new Set<string>();
   for (const node of graph.nodes) {
-    if (!isComputable(node)) continue;
+    if (!isComputable(node, graph)) continue;
     const fixed = node.inputs.every((name) => name === "" || graph.weights.has(name) || computed.has(name));
     if (fixed) for (const name of node.outputs) computed.add(name);
   }
@@ -32,7 +33,7 @@ function hidesWeights(graph: Graph): boolean {
 }
 
 /** Nodes whose result from constants is a constant, but for those that unfold what is stored in fewer bits. */
-function isComputable(node: Node): boolean {
-  if (node.domain !== "" || node.op.startsWith("Random") || isNode(node, "DequantizeLinear")) return false;
+function isComputable(node: Node, graph: Graph): boolean {
+  if (node.domain !== "" || node.op.startsWith("Random") || unpacks(node, graph)) return false;
   return Object.values(node.attributes).every(({ type }) => type !== "graph" && type !== "graphs");
 }

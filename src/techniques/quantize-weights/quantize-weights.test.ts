@@ -5,6 +5,7 @@ import { runtime } from "../../platform/node.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { runtime as webRuntime } from "../../platform/web.ts";
 import { float32, int64, toFloat32 } from "../../tensor/tensor.ts";
+import { simplify } from "../simplify/index.ts";
 import { normal, operators, outputOf, type Skip, sqnr, testContext } from "../testing.ts";
 import { quantizeWeights } from "./index.ts";
 
@@ -203,6 +204,27 @@ it("raises the operator set only for DequantizeLinear", async () => {
     const { small } = await quantized(graph, options);
     expect(small.opsets[""]).toBe(opset);
     expect(sqnr(before, await outputOf(cpu, small, feeds))).toBeGreaterThan(4);
+  }
+});
+
+it("keeps what is packed packed when more is done to the model", async () => {
+  const graph = makeGraph({
+    nodes: [makeNode("Conv", ["x", "w"], ["a"], {}, "first"), makeNode("Conv", ["a", "v"], ["y"], {}, "second")],
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [1, 16, 4, 4] } }],
+    outputs: [y],
+    weights: new Map([
+      ["w", normal([16, 16, 3, 3])],
+      ["v", normal([8, 16, 2, 2], 2)],
+    ]),
+  });
+  for (const bits of [8, 3] as const) {
+    const step = { bits, minElements: 1, format: "storage" } as const;
+    const { small: half } = await quantized(graph, { ...step, include: ["first"] });
+    const { small: whole } = await quantized(half, { ...step, include: ["second"] });
+    const size = (of: Graph): number => [...of.weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    expect(size(half)).toBeLessThan(0.5 * size(graph));
+    expect(size(whole)).toBeLessThan(0.35 * size(graph));
+    expect(size(await simplify().apply(whole, testContext(cpu)))).toBeLessThan(size(whole) + 100);
   }
 });
 

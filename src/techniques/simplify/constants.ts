@@ -2,8 +2,9 @@ import { messageOf } from "../../errors.ts";
 import { edit } from "../../graph/edit.ts";
 import type { Attribute, Graph, Node } from "../../graph/graph.ts";
 import { links, reads } from "../../graph/walk.ts";
-import { dtypes, packedBytes } from "../../tensor/dtype.ts";
+import { packedBytes } from "../../tensor/dtype.ts";
 import { float32, int64, stringTensor, type Tensor } from "../../tensor/tensor.ts";
+import { unpacks } from "../unpacking.ts";
 import { constant, type Facts, isDeterministic, type Pass } from "./pass.ts";
 
 /** `Constant -> y` => weight `y`. */
@@ -95,10 +96,7 @@ function foldable(graph: Graph, facts: Facts, blocked: ReadonlySet<Node>): Set<N
 
 function isFoldableKind(node: Node, graph: Graph): boolean {
   if (!isDeterministic(node) || node.outputs.length === 0 || /Sequence|Optional|^Constant$/.test(node.op)) return false;
-  if (node.op === "DequantizeLinear" || /Dequantize|BlockQuantized/.test(node.op)) return false;
-  if (node.op !== "Cast" || node.domain !== "") return true;
-  const source = graph.weights.get(node.inputs[0] ?? "");
-  return !source || dtypes[source.dtype].kind !== "float" || source.dtype === "float32" || source.dtype === "float64";
+  return !unpacks(node, graph);
 }
 
 function bytesOf(facts: Facts, name: string): number | undefined {
