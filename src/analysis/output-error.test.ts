@@ -3,7 +3,7 @@ import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
 import { runtime } from "../platform/node.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import { float32 } from "../tensor/tensor.ts";
-import { reference, signalToNoise } from "./output-error.ts";
+import { classDivergence, reference, signalToNoise } from "./output-error.ts";
 
 let engine: Runtime;
 beforeAll(async () => {
@@ -46,4 +46,15 @@ test("a final softmax is judged by what goes into it", async () => {
 test("outputs that are not finite are worth nothing", async () => {
   const wanted = await reference(graph(2), engine, feeds);
   expect(await signalToNoise(graph(Number.POSITIVE_INFINITY), engine, wanted)).toBe(Number.NEGATIVE_INFINITY);
+});
+
+test("class probabilities diverge by what is expected of the logarithm of their ratio", async () => {
+  const wanted = await reference(graph(2), engine, feeds);
+  expect(await classDivergence(graph(2, [7, 7]), engine, wanted)).toBeCloseTo(0, 6);
+  // the first output is y = 2 x, of classes whose logits differ by 2 and 10
+  const p = (difference: number): number => 1 / (1 + Math.exp(difference));
+  const of = (d: number, e: number): number =>
+    p(d) * Math.log(p(d) / p(e)) + (1 - p(d)) * Math.log((1 - p(d)) / (1 - p(e)));
+  expect(await classDivergence(graph(1), engine, wanted)).toBeCloseTo((of(2, 1) + of(10, 5)) / 2, 5);
+  expect(await classDivergence(graph(Number.POSITIVE_INFINITY), engine, wanted)).toBe(Number.POSITIVE_INFINITY);
 });

@@ -61,6 +61,57 @@ const ceiling = 100;
 export async function signalToNoise(graph: Graph, runtime: Runtime, wanted: Reference): Promise<number> {
   const signal: number[] = [];
   const noise: number[] = [];
+  await visitOutputs(graph, runtime, wanted, (at, a, b) => {
+    let s = 0;
+    let n = 0;
+    for (let k = 0; k < a.length; k++) {
+      const d = a[k]! - b[k]!;
+      s += a[k]! * a[k]!;
+      n += d * d;
+    }
+    signal[at] = (signal[at] ?? 0) + s;
+    noise[at] = (noise[at] ?? 0) + n;
+  });
+  const ratios = Object.entries(signal).map(([at, s]) => noise[Number(at)]! / Math.max(s, 1e-30));
+  if (!ratios.every(Number.isFinite)) return Number.NEGATIVE_INFINITY;
+  const mean = ratios.reduce((a, b) => a + b, 0) / ratios.length;
+  return mean > 0 ? Math.min(ceiling, -10 * Math.log10(mean)) : ceiling;
+}
+
+/**
+ * Kullback-Leibler divergence of a changed model's class probabilities from the original's, in nats: the mean of
+ * sum p log(p / p') over the rows of the first floating-point output, p = softmax over its last axis. Infinity where an
+ * output is not finite.
+ *
+ * @throws PareError where the runtime refuses the model
+ */
+export async function classDivergence(graph: Graph, runtime: Runtime, wanted: Reference): Promise<number> {
+  let [sum, rows] = [0, 0];
+  let first: number | undefined;
+  await visitOutputs(graph, runtime, wanted, (at, a, b, classes) => {
+    first ??= at;
+    if (at !== first) return;
+    for (let row = 0; row < a.length; row += classes, rows++) {
+      const [p, q] = [a.subarray(row, row + classes), b.subarray(row, row + classes)];
+      const [lp, lq] = [logSum(p), logSum(q)];
+      for (let k = 0; k < classes; k++) sum += Math.exp(p[k]! - lp) * (p[k]! - lp - (q[k]! - lq));
+    }
+  });
+  return rows === 0 ? 0 : Number.isFinite(sum) ? Math.max(0, sum / rows) : Number.POSITIVE_INFINITY;
+}
+
+function logSum(logits: Float32Array): number {
+  const top = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  return top + Math.log(logits.reduce((sum, v) => sum + Math.exp(v - top), 0));
+}
+
+/** Hands every floating-point output, by its place, to `visit`: as wanted, as it is, and the length of its last axis. */
+async function visitOutputs(
+  graph: Graph,
+  runtime: Runtime,
+  wanted: Reference,
+  visit: (at: number, wanted: Float32Array, found: Float32Array, last: number) => void,
+): Promise<void> {
   const judged = beforeSquashing(graph);
   const session = await runtime.open(judged);
   try {
@@ -68,25 +119,10 @@ export async function signalToNoise(graph: Graph, runtime: Runtime, wanted: Refe
       const got = await session.run(feed);
       for (const [at, { name }] of judged.outputs.entries()) {
         const y = wanted.outputs[i]![at]!;
-        if (dtypes[y.dtype].kind !== "float") continue;
-        const a = toFloat32(y);
-        const b = toFloat32(got[name]!);
-        let s = 0;
-        let n = 0;
-        for (let k = 0; k < a.length; k++) {
-          const d = a[k]! - b[k]!;
-          s += a[k]! * a[k]!;
-          n += d * d;
-        }
-        signal[at] = (signal[at] ?? 0) + s;
-        noise[at] = (noise[at] ?? 0) + n;
+        if (dtypes[y.dtype].kind === "float") visit(at, toFloat32(y), toFloat32(got[name]!), y.shape.at(-1) ?? 1);
       }
     }
   } finally {
     await session.release();
   }
-  const ratios = Object.entries(signal).map(([at, s]) => noise[Number(at)]! / Math.max(s, 1e-30));
-  if (!ratios.every(Number.isFinite)) return Number.NEGATIVE_INFINITY;
-  const mean = ratios.reduce((a, b) => a + b, 0) / ratios.length;
-  return mean > 0 ? Math.min(ceiling, -10 * Math.log10(mean)) : ceiling;
 }
