@@ -1,9 +1,11 @@
 import { expect, test } from "vitest";
 import type { LedgerEntry } from "../recipe/ledger.ts";
-import type { Exhibit, SensitivityExhibit } from "../techniques/exhibit.ts";
+import type { Exhibit, FormatsExhibit, SensitivityExhibit } from "../techniques/exhibit.ts";
 import {
   bySensitivity,
   exhibitSections,
+  formatNames,
+  formatsSentence,
   frozenGroups,
   groupsSentence,
   notes,
@@ -139,4 +141,21 @@ test("a terminal and markdown tell what was found", () => {
   expect(text).toContain("prune-weights, round 2: trained for 0 epochs");
   expect(renderMarkdown(exhibitSections(ledger))).toContain("| kept: 2 | 50.00 % | 40.00 % | 90.00 % |");
   expect(exhibitSections([entry("simplify", [])])).toEqual([]);
+});
+
+test("formats of layers are counted and listed with what each would have done", () => {
+  const option = (format: string, bits: number, damage: number) => ({ format, bits, damage });
+  const float = option("float", 32, 0);
+  const formats: FormatsExhibit = {
+    kind: "formats",
+    damage: { name: "noise" },
+    layers: [
+      { name: "a", elements: 3000, chosen: "weights2", options: [float, option("weights2", 2, 0.5)] },
+      { name: "b", elements: 1000, chosen: "int8", options: [float, option("int8", 8, 0.01)] },
+    ],
+  };
+  expect(formatNames(formats)).toEqual(["float", "int8", "weights2"]);
+  expect(formatsSentence(formats)).toBe("Layers by format: 1 weights2, 1 int8; 3.50 bits a weight.");
+  const text = renderTerminal(exhibitSections([entry("quantize-weights", [formats])]));
+  expect(text).toMatch(/a +weights2 +0 +0\.500\n +b +int8 +0 +0\.0100/);
 });

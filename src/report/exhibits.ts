@@ -1,6 +1,7 @@
 import type { LedgerEntry } from "../recipe/ledger.ts";
 import type {
   Exhibit,
+  FormatsExhibit,
   GroupsExhibit,
   ProgressExhibit,
   Quantity,
@@ -96,6 +97,25 @@ export function scanAmounts({ layers }: SensitivityExhibit): number[] {
   return [...new Set(layers.flatMap(({ curve }) => curve.map(([amount]) => amount)))].sort((a, b) => a - b);
 }
 
+/** How many layers got which format, and the mean bits of a weight. */
+export function formatsSentence({ layers }: FormatsExhibit): string {
+  const counts = new Map<string, number>();
+  let [bits, elements] = [0, 0];
+  for (const layer of layers) {
+    counts.set(layer.chosen, (counts.get(layer.chosen) ?? 0) + 1);
+    bits += layer.elements * (layer.options.find(({ format }) => format === layer.chosen)?.bits ?? 32);
+    elements += layer.elements;
+  }
+  const list = [...counts].sort(([, a], [, b]) => b - a).map(([format, of]) => `${of} ${format}`);
+  return `Layers by format: ${list.join(", ")}; ${(bits / Math.max(1, elements)).toFixed(2)} bits a weight.`;
+}
+
+/** Names of the formats that any layer could have, the most bits first. */
+export function formatNames({ layers }: FormatsExhibit): string[] {
+  const bits = new Map(layers.flatMap(({ options }) => options.map(({ format, bits: of }) => [format, of] as const)));
+  return [...bits].sort(([, a], [, b]) => b - a).map(([format]) => format);
+}
+
 /** The columns of the list of rounds: heading and what stands under it. */
 export function roundColumns({
   amount,
@@ -130,6 +150,7 @@ export function exhibitSections(ledger: readonly LedgerEntry[]): Section[] {
   const found = [
     ...shown(ledger, "sparsity").map(({ step, exhibit }) => `${step}: ${sparsitySentence(exhibit)}`),
     ...shown(ledger, "groups").map(({ step, exhibit }) => `${step}: ${groupsSentence(exhibit)}`),
+    ...shown(ledger, "formats").map(({ exhibit }) => formatsSentence(exhibit)),
   ];
   for (const { step, exhibit } of shown(ledger, "training")) {
     const title = exhibit.name === undefined ? step : `${step}, ${exhibit.name}`;
@@ -139,6 +160,7 @@ export function exhibitSections(ledger: readonly LedgerEntry[]): Section[] {
   sections.push(
     ...shown(ledger, "progress").map(progressSection),
     ...shown(ledger, "sensitivity").map(sensitivitySection),
+    ...shown(ledger, "formats").map(formatsSection),
   );
   return sections;
 }
@@ -178,6 +200,35 @@ function sensitivitySection({ step, exhibit }: Shown<SensitivityExhibit>): Secti
     title: `Sensitivity, by ${step}`,
     lines: [`${damage.name} by ${amount.name} of one layer alone${rest}`],
     table: { columns, rows },
+  };
+}
+
+function formatsSection({ exhibit }: Shown<FormatsExhibit>): Section {
+  const { damage, layers } = exhibit;
+  const formats = formatNames(exhibit);
+  const largest = layers.toSorted((a, b) => b.elements - a.elements).slice(0, mostLayers);
+  const rows = layers
+    .filter((layer) => largest.includes(layer))
+    .map(({ name, chosen, options }) => [
+      name,
+      chosen,
+      ...formats.map((format) => {
+        const option = options.find((each) => each.format === format);
+        return option ? quantityText(option.damage, damage) : "";
+      }),
+    ]);
+  const rest = layers.length > mostLayers ? `; the ${mostLayers} largest of ${layers.length} layers` : "";
+  return {
+    title: "Formats",
+    lines: [`${damage.name} with one layer alone in a format${rest}`],
+    table: {
+      columns: [
+        { title: "layer", flexible: true },
+        { title: "is in" },
+        ...formats.map((title) => ({ title, right: true })),
+      ],
+      rows,
+    },
   };
 }
 

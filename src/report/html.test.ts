@@ -66,6 +66,19 @@ const exhibits: readonly Exhibit[] = [
     })),
   },
   {
+    kind: "formats",
+    damage: { name: hostile },
+    layers: layerNames(60).map((name, i) => ({
+      name,
+      elements: 100 * i,
+      chosen: i % 2 === 0 ? "int8" : "float",
+      options: [
+        { format: "float", bits: 32, damage: 0 },
+        ...(i === 3 ? [] : [{ format: "int8", bits: 8, damage: i / 100 }]),
+      ],
+    })),
+  },
+  {
     kind: "progress",
     amount: { name: "sparsity", unit: "%" },
     quality: { name: "top-1", unit: "%", better: "higher" },
@@ -291,6 +304,7 @@ describe("renderHtml", () => {
     "zeros",
     "groups",
     "sensitivity",
+    "formats",
     "plans",
     "layers",
     "latency",
@@ -300,11 +314,12 @@ describe("renderHtml", () => {
     "environment",
     "methods",
   ];
-  const found = ["rounds", "retraining", "zeros", "groups", "sensitivity"];
+  const found = ["rounds", "retraining", "zeros", "groups", "sensitivity", "formats"];
   const nothing: readonly Exhibit[] = [
     { kind: "sparsity", layers: [] },
     { kind: "groups", groups: [] },
     { kind: "sensitivity", amount: { name: "a" }, damage: { name: "b" }, layers: [{ name: "c", curve: [] }] },
+    { kind: "formats", damage: { name: "b" }, layers: [] },
     { kind: "progress", amount: { name: "a" }, quality: { name: "b", better: "lower" }, rounds: [] },
     { kind: "training", curve: [], epochs: [], best: { epoch: 0 } },
   ];

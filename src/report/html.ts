@@ -4,6 +4,7 @@ import type { Report } from "./report.ts";
 import { comparison } from "./sections/comparison.ts";
 import { groups, zeros } from "./sections/cuts.ts";
 import { environment, methods } from "./sections/environment.ts";
+import { formats } from "./sections/formats.ts";
 import { divergence, latency, weights } from "./sections/inside.ts";
 import { layers } from "./sections/layers.ts";
 import { ledger, leftAlone } from "./sections/ledger.ts";
@@ -25,6 +26,7 @@ const sections: readonly SectionMaker[] = [
   zeros,
   groups,
   sensitivity,
+  formats,
   plans,
   layers,
   latency,

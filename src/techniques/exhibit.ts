@@ -10,6 +10,7 @@ export type Exhibit =
   | SensitivityExhibit
   | GroupsExhibit
   | ProgressExhibit
+  | FormatsExhibit
   | TrainingExhibit;
 
 /** What a number is. */
@@ -89,6 +90,27 @@ export interface ProgressExhibit {
   }[];
   /** The worst quality that the budget allows. */
   readonly limit?: number;
+}
+
+/** What every format would do to every layer alone, and which one it got. */
+export interface FormatsExhibit {
+  readonly kind: "formats";
+  /** What a format costs: more is worse. */
+  readonly damage: Quantity;
+  readonly layers: readonly {
+    /** Label of the node that reads the weight. */
+    readonly name: string;
+    readonly elements: number;
+    /** The format that it is in now. */
+    readonly chosen: string;
+    /** Those that were measured, the one it was in before among them. */
+    readonly options: readonly {
+      readonly format: string;
+      /** Bits of a weight. */
+      readonly bits: number;
+      readonly damage: number;
+    }[];
+  }[];
 }
 
 /** How a training inside the step went: what {@link TrainResult} tells. */

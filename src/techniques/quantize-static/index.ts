@@ -82,7 +82,8 @@ export async function staticSensitivity(
 const perAxisOpset = 13;
 const wideOpset = 21;
 
-async function prepared(input: Graph, options: Options, context: Context): Promise<Graph> {
+/** The graph as it is planned: at an operator set that has what is written, and simplified. */
+export async function prepared(input: Graph, options: Options, context: Context): Promise<Graph> {
   const graph = convertOpset(input, options.activationType.endsWith("16") ? wideOpset : perAxisOpset);
   return options.simplify ? simplify().apply(graph, { ...context, skip: () => {} }) : graph;
 }
