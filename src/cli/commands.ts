@@ -36,6 +36,12 @@ export const commands: readonly CommandRow[] = [
     load: () => import("./commands/prune.ts"),
   },
   {
+    name: "quantize",
+    summary: "give every layer the format that pays, by measured damage, bytes and time",
+    group: compress,
+    load: () => import("./commands/quantize.ts"),
+  },
+  {
     name: "inspect",
     summary: "show where a model's bytes, parameters, MACs and time are",
     group: measure,

@@ -5,6 +5,9 @@ export { type Cutter, type CutterName, cutter, cutterNames } from "./iterate-cut
 export { type ModelSize, parseSizeTarget, type SizeQuantity, type SizeTarget } from "./iterate-size.ts";
 export { type Judge, type JudgeOptions, makeJudge, type Verdict } from "./judge.ts";
 export type * from "./ledger.ts";
+export * from "./mixed.ts";
+export { formatNames } from "./mixed-formats.ts";
+export type { DamageMeasure, Effect } from "./mixed-sensitivity.ts";
 export { bindPlan, type Plan, plansFor } from "./plans.ts";
 export { presets } from "./presets.ts";
 export * from "./recipe.ts";

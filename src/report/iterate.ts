@@ -24,7 +24,8 @@ export function roundLine({ round, cutter, share, size, verdict, outcome, reason
   return [...parts, outcome === "failed" ? `failed: ${reason}` : outcome].join("  ");
 }
 
-function lossText(drop: number, unit: string | undefined): string {
+/** What a drop is called: "lost 0.6 points", "gained 0.1 points", "broken". */
+export function lossText(drop: number, unit: string | undefined): string {
   if (!Number.isFinite(drop)) return "broken";
   return drop < 0 ? `gained ${loss(-drop, unit)}` : `lost ${loss(drop, unit)}`;
 }
@@ -77,7 +78,8 @@ export function iterateVerdict(
   };
 }
 
-function askedFor(targets: readonly SizeTarget[]): string {
+/** What a search was asked for, in words. */
+export function askedFor(targets: readonly SizeTarget[]): string {
   if (targets.length === 0) return "the smallest model";
   return `a model of ${targets.map(targetText).join(" and ")}`;
 }

@@ -1,0 +1,52 @@
+import { type Graph, type Node, nodeLabel } from "../graph/graph.ts";
+import { allNodes, links } from "../graph/walk.ts";
+
+/** Nodes that have to be in the same format, since they share a weight; mostly one. */
+export interface Layer {
+  /** Names of its nodes, in the order of execution; no other node has any of them. */
+  readonly nodes: readonly string[];
+  /** Numbers in its weights. */
+  readonly elements: number;
+}
+
+/** What {@link layersOf} found. */
+export interface Layers {
+  readonly layers: readonly Layer[];
+  /** Nodes with weights that can't be chosen, and why. */
+  readonly left: readonly { readonly node: string; readonly reason: string }[];
+}
+
+/**
+ * The layers of a graph that may have a format of their own: nodes that read float matrices or kernels of some size, those
+ * that share one together. A node without a name of its own can't be chosen, as no recipe could name it.
+ *
+ * @param minElements numbers that a weight must have
+ */
+export function layersOf(graph: Graph, minElements: number): Layers {
+  const { consumers } = links(graph);
+  const counts = new Map<string, number>();
+  for (const { name } of allNodes(graph)) counts.set(name, (counts.get(name) ?? 0) + 1);
+  const groups = new Map<Node, Set<Node>>();
+  const sizes = new Map<Node, number>();
+  for (const [name, { dtype, shape, size }] of graph.weights) {
+    if ((dtype !== "float32" && dtype !== "float16") || shape.length < 2 || size < minElements) continue;
+    const readers = consumers.get(name) ?? [];
+    const together = new Set(readers.flatMap((node) => [...(groups.get(node) ?? [node])]));
+    for (const node of together) groups.set(node, together);
+    if (readers[0]) sizes.set(readers[0], (sizes.get(readers[0]) ?? 0) + size);
+  }
+  const layers: Layer[] = [];
+  const left: { node: string; reason: string }[] = [];
+  const order = new Map(graph.nodes.map((node, i) => [node, i]));
+  for (const group of new Set(groups.values())) {
+    const nodes = [...group].sort((a, b) => order.get(a)! - order.get(b)!);
+    const nameless = nodes.find(({ name }) => name === "" || counts.get(name)! > 1);
+    if (nameless) left.push({ node: nodeLabel(nameless), reason: "it has no name of its own to choose it by" });
+    else {
+      const elements = nodes.reduce((sum, node) => sum + (sizes.get(node) ?? 0), 0);
+      layers.push({ nodes: nodes.map(({ name }) => name), elements });
+    }
+  }
+  const places = new Map(graph.nodes.map(({ name }, i) => [name, i]));
+  return { layers: layers.sort((a, b) => places.get(a.nodes[0]!)! - places.get(b.nodes[0]!)!), left };
+}

@@ -1,0 +1,130 @@
+import { expect, test } from "vitest";
+import type { Dataset } from "../data/dataset.ts";
+import { datasetOf } from "../data/samples.ts";
+import { onnxSize } from "../formats/onnx/index.ts";
+import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
+import { runtime } from "../platform/node.ts";
+import { random } from "../random.ts";
+import type { Context } from "../techniques/technique.ts";
+import { normal, testContext } from "../techniques/testing.ts";
+import { float32, toFloat32 } from "../tensor/tensor.ts";
+import { parseSizeTarget } from "./iterate-size.ts";
+import { type Judge, makeJudge } from "./judge.ts";
+import { type MixedTrial, quantizeMixed } from "./mixed.ts";
+import { layersOf } from "./mixed-layers.ts";
+import { bindPlan } from "./plans.ts";
+import { run } from "./run.ts";
+import { splitData } from "./split.ts";
+
+const onnx = await runtime({ threads: 1 });
+
+/** The first layer's outputs are mostly ignored, so that it bears fewer bits than the others. */
+const graph: Graph = makeGraph({
+  nodes: [
+    makeNode("MatMul", ["x", "w1"], ["h"], {}, "idle"),
+    makeNode("MatMul", ["x", "w2"], ["g"], {}, "busy"),
+    makeNode("Mul", ["h", "little"], ["i"], {}, "hush"),
+    makeNode("Add", ["i", "g"], ["s"], {}, "sum"),
+    makeNode("Relu", ["s"], ["a"], {}, "relu"),
+    makeNode("MatMul", ["a", "w3"], ["y"], {}, "head"),
+  ],
+  weights: new Map([
+    ["w1", normal([64, 64])],
+    ["w2", normal([64, 64], 2)],
+    ["w3", normal([64, 32], 3)],
+    ["little", float32([], [1e-3])],
+  ]),
+  inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["n", 64] } }],
+  outputs: [{ name: "y" }],
+});
+
+function noise(count: number): Dataset {
+  const read = async (indices: readonly number[]) => {
+    const rows = indices.map((i) => {
+      const stream = random(i);
+      return Array.from({ length: 64 }, () => stream.normal());
+    });
+    return { inputs: { x: float32([indices.length, 64], rows.flat()) }, size: indices.length };
+  };
+  return datasetOf("noise", new Map([["all", { count, read }]]));
+}
+
+const parts = await splitData(noise(300), { seed: 1 });
+const context: Context = { ...testContext(onnx), data: parts.calibration };
+const signal = new AbortController().signal;
+const judge = (): Promise<Judge> => makeJudge(graph, { runtime: onnx, parts, seed: 1, signal, seconds: 0.01 });
+const formats = ["weights8", "weights4", "weights2"];
+
+test("layers that matter less get fewer bits, and the file gets as small as asked for", async () => {
+  const trials: MixedTrial[] = [];
+  const result = await quantizeMixed(graph, context, await judge(), {
+    formats,
+    target: parseSizeTarget("bytes=25%"),
+    onTrial: (trial) => void trials.push(trial),
+  });
+  expect(result.layers.map(({ nodes }) => nodes)).toEqual([["idle"], ["busy"], ["head"]]);
+  expect(result.reached).toBe(true);
+  expect(result.trials).toEqual(trials);
+  expect(onnxSize(result.graph!)).toBeLessThanOrEqual(0.25 * onnxSize(graph));
+  const bits = result.chosen!.formats.map((format) => Number(/\d+/.exec(format)?.[0] ?? 32));
+  expect(bits[0]).toBe(2);
+  expect(bits[1]).toBeGreaterThan(2);
+  const [exhibit] = result.ledger.at(-1)!.exhibits.filter(({ kind }) => kind === "formats");
+  if (exhibit?.kind !== "formats") throw new Error("the formats are not shown");
+  expect(exhibit.layers.map(({ chosen }) => chosen)).toEqual(result.chosen!.formats);
+  for (const { options } of exhibit.layers) {
+    const of = (format: string): number => options.find((each) => each.format === format)!.damage;
+    expect(of("float")).toBe(0);
+    expect(of("weights4")).toBeGreaterThan(of("weights8"));
+    expect(of("weights2")).toBeGreaterThan(of("weights4"));
+  }
+});
+
+test("within a budget the largest saving that keeps it is found and confirmed, and its plan gives it again", async () => {
+  const result = await quantizeMixed(graph, context, await judge(), { formats, maxDrop: 0.05, damage: "noise" });
+  expect(result.confirmed!.drop).toBeLessThanOrEqual(0.05);
+  expect(result.chosen!.verdict!.drop).toBeLessThanOrEqual(0.05);
+  const smaller = result.trials.filter(({ measured }) => measured!.bytes < result.chosen!.measured!.bytes);
+  expect(smaller.length).toBeGreaterThan(0);
+  for (const { verdict } of smaller) expect(verdict!.drop).toBeGreaterThan(0.05);
+  const steps = bindPlan({ name: "again", steps: [["simplify", {}], ...result.chosen!.steps] });
+  const replayed = await run(graph, steps, context, { measure: async () => ({ bytes: 0, scores: [] }) });
+  for (const [name, weight] of result.graph!.weights) {
+    expect(toFloat32(replayed.graph.weights.get(name)!)).toEqual(toFloat32(weight));
+  }
+});
+
+test("nothing is handed out as faster that is not, and other targets are refused", async () => {
+  const hopeless = await quantizeMixed(graph, context, await judge(), {
+    formats: ["weights3"], // unpacked when it is loaded: float arithmetic
+    target: parseSizeTarget("ms=50%"),
+  }).catch((error: Error) => error);
+  if (hopeless instanceof Error) throw hopeless;
+  expect(hopeless.graph === undefined || hopeless.chosen!.gain!.latencyInterval[1] < 1).toBe(true);
+  expect(hopeless.reached).toBe(false);
+  const other = quantizeMixed(graph, context, await judge(), { target: parseSizeTarget("macs=50%") });
+  await expect(other).rejects.toThrow("formats of layers do not change macs");
+  const none = quantizeMixed(graph, context, await judge(), { minElements: 1e6 });
+  await expect(none).rejects.toThrow("no layer can take any of the formats");
+});
+
+test("nodes that share a weight are one layer; without a name none can be chosen", () => {
+  const shared = makeGraph({
+    nodes: [
+      makeNode("MatMul", ["x", "w"], ["a"], {}, "first"),
+      makeNode("MatMul", ["a", "w"], ["b"], {}, "second"),
+      makeNode("MatMul", ["b", "v"], ["c"], {}, "twin"),
+      makeNode("Relu", ["c"], ["y"], {}, "twin"),
+    ],
+    weights: new Map([
+      ["w", normal([32, 32])],
+      ["v", normal([32, 32])],
+    ]),
+    inputs: [{ name: "x" }],
+    outputs: [{ name: "y" }],
+  });
+  expect(layersOf(shared, 1024)).toEqual({
+    layers: [{ nodes: ["first", "second"], elements: 1024 }],
+    left: [{ node: "twin", reason: "it has no name of its own to choose it by" }],
+  });
+});
