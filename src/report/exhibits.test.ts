@@ -151,11 +151,11 @@ test("formats of layers are counted and listed with what each would have done", 
     damage: { name: "noise" },
     layers: [
       { name: "a", elements: 3000, chosen: "weights2", options: [float, option("weights2", 2, 0.5)] },
-      { name: "b", elements: 1000, chosen: "int8", options: [float, option("int8", 8, 0.01)] },
+      { name: "b", elements: 1000, chosen: "int8", options: [float, option("int8", 8, 2.6e-7)] },
     ],
   };
   expect(formatNames(formats)).toEqual(["float", "int8", "weights2"]);
   expect(formatsSentence(formats)).toBe("Layers by format: 1 weights2, 1 int8; 3.50 bits a weight.");
   const text = renderTerminal(exhibitSections([entry("quantize-weights", [formats])]));
-  expect(text).toMatch(/a +weights2 +0 +0\.500\n +b +int8 +0 +0\.0100/);
+  expect(text).toMatch(/a +weights2 +0 +0\.500\n +b +int8 +0 +2\.6e-7/);
 });

@@ -110,6 +110,12 @@ export function formatsSentence({ layers }: FormatsExhibit): string {
   return `Layers by format: ${list.join(", ")}; ${(bits / Math.max(1, elements)).toFixed(2)} bits a weight.`;
 }
 
+/** A damage in few characters: "0.012", "2.6e-7". */
+export function damageText(damage: number, { damage: quantity }: FormatsExhibit): string {
+  const tiny = quantity.unit === undefined && damage > 0 && damage < 1e-3;
+  return tiny ? damage.toExponential(1) : quantityText(damage, quantity);
+}
+
 /** Names of the formats that any layer could have, the most bits first. */
 export function formatNames({ layers }: FormatsExhibit): string[] {
   const bits = new Map(layers.flatMap(({ options }) => options.map(({ format, bits: of }) => [format, of] as const)));
@@ -214,7 +220,7 @@ function formatsSection({ exhibit }: Shown<FormatsExhibit>): Section {
       chosen,
       ...formats.map((format) => {
         const option = options.find((each) => each.format === format);
-        return option ? quantityText(option.damage, damage) : "";
+        return option ? damageText(option.damage, exhibit) : "";
       }),
     ]);
   const rest = layers.length > mostLayers ? `; the ${mostLayers} largest of ${layers.length} layers` : "";

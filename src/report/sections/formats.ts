@@ -1,7 +1,7 @@
 import type { FormatsExhibit } from "../../techniques/exhibit.ts";
 import type { Canvas } from "../charts/canvas.ts";
 import { type GridRow, grid } from "../charts/grid.ts";
-import { formatNames, formatsSentence, quantityText, shown } from "../exhibits.ts";
+import { damageText, formatNames, formatsSentence, shown } from "../exhibits.ts";
 import { html, type Markup } from "../markup.ts";
 import { eachStep, figure, folded, name, number, type SectionMaker, table } from "./parts.ts";
 
@@ -28,7 +28,7 @@ function formatsOf(exhibit: FormatsExhibit, canvas: Canvas): Markup {
       cells: columns.map((format) => {
         const option = layer.options.find((each) => each.format === format);
         if (!option) return undefined;
-        const lost = number(quantityText(option.damage, damage));
+        const lost = number(damageText(option.damage, exhibit));
         const chosen = layer.chosen === format;
         return { shade: shade(option.damage), text: lost, title: `${layer.name}\n${format}: ${lost}`, chosen };
       }),
@@ -47,13 +47,14 @@ function shadesOf({ layers }: FormatsExhibit): (damage: number) => number {
   return (damage) => (damage > 0 ? 0.06 + (0.74 * (Math.log(damage) - low)) / Math.max(high - low, 1e-9) : 0.03);
 }
 
-function numbers({ damage, layers }: FormatsExhibit, columns: readonly string[]): Markup {
+function numbers(exhibit: FormatsExhibit, columns: readonly string[]): Markup {
+  const { damage, layers } = exhibit;
   const rows = layers.map(({ name: layer, chosen, options }) => [
     name(layer, 32),
     chosen,
     ...columns.map((format) => {
       const option = options.find((each) => each.format === format);
-      return option ? number(quantityText(option.damage, damage)) : "–";
+      return option ? number(damageText(option.damage, exhibit)) : "–";
     }),
   ]);
   const heads = [{ title: "Layer" }, { title: "Format" }, ...columns.map((title) => ({ title, numeric: true }))];
