@@ -62,7 +62,7 @@ const studies: Readonly<Record<string, Study>> = {
     reached: (score) => score >= 0.93,
     show: accuracy,
     flags:
-      "--arch small-cnn --input-channels 1 --size 28 --epochs 25 --random-flip --random-crop 2 --cutout 6 --rate 0.1 --schedule one-cycle --average 0.998",
+      "--arch small-cnn --input-channels 1 --size 28 --epochs 12 --random-flip --random-crop 2 --cutout 6 --optimizer muon --rate 0.01 --decay 0.1 --schedule polynomial",
   },
   resnet20: {
     title: "ResNet-20, CIFAR-10",
@@ -84,7 +84,7 @@ const studies: Readonly<Record<string, Study>> = {
     reached: (score) => Math.log(score) <= 1.6,
     show: (perplexity) => `loss ${Math.log(perplexity).toFixed(3)}`,
     flags:
-      "--arch gpt --vocabulary 65 --length 128 --dim 256 --heads 4 --layers 4 --epochs 15 --batch 16 --optimizer adamw --rate 1e-3 --decay 0.1 --clip-norm 1",
+      "--arch gpt --vocabulary 65 --length 128 --dim 256 --heads 4 --layers 4 --epochs 10 --batch 16 --optimizer adamw --rate 1e-3 --decay 0.1 --clip-norm 1",
   },
 };
 
