@@ -1,31 +1,15 @@
 import { didYouMean, fail } from "../../errors.ts";
-import { type Graph, intAttribute, type Node, nodeLabel } from "../../graph/graph.ts";
+import type { Graph, Node } from "../../graph/graph.ts";
 import { matcher } from "../../graph/select.ts";
 import { links } from "../../graph/walk.ts";
-import { sizeOf, toFloat32 } from "../../tensor/tensor.ts";
-import {
-  surveyWeights,
-  type WeightSurvey,
-  type WeightTarget,
-  type WeightUse,
-  weighted,
-} from "../quantize-weights/targets.ts";
+import { surveyWeights, type WeightSurvey, type WeightTarget, weighted } from "../quantize-weights/targets.ts";
 import { selector } from "../selection.ts";
+import { type WeightMatrix, weightMatrix } from "../weight-matrices/matrix.ts";
 import type { PruneWeightsOptions } from "./options.ts";
 import type { Pattern } from "./patterns.ts";
 
-/** A weight as a matrix with a row for each output and a column for each input; inputs of one tap are neighbours. */
-export interface Layer {
-  readonly target: WeightTarget;
-  readonly use: WeightUse;
-  readonly rows: number;
-  /** taps x channels */
-  readonly columns: number;
-  readonly channels: number;
-  readonly groups: number;
-  /** The weight's shape as these dimensions, which permuted are [rows..., taps, channels]. */
-  readonly dims: readonly number[];
-  readonly permutation: readonly number[];
+/** A weight to prune, as a matrix. */
+export interface Layer extends WeightMatrix {
   /** Sparsity asked for this layer by name. */
   readonly wanted: number | undefined;
 }
@@ -45,7 +29,9 @@ export function surveyLayers(graph: Graph, options: PruneWeightsOptions, pattern
     minElements: 0,
     select: (node) => select(node) && (options.embeddings || node.op !== "Gather"),
   });
-  const found = survey.targets.map((target) => layerOf(target, wantedSparsity(target, options)));
+  const found = survey.targets.map(
+    (target): Layer => ({ ...weightMatrix(target), wanted: wantedSparsity(target, options) }),
+  );
   checkPatterns(graph, found, options);
   const tooSmall = ({ target, wanted }: Layer): boolean => wanted === undefined && target.weight.size < minElements;
   const all = found.filter((layer) => !tooSmall(layer));
@@ -120,94 +106,4 @@ function endNodes(graph: Graph): ReadonlyMap<Node, "first" | "last"> {
     else if (isLayer(node)) ends.set(node, "last");
   }
   return ends;
-}
-
-function layerOf(target: WeightTarget, wanted: number | undefined): Layer {
-  const use = target.uses.find(({ kind }) => kind !== "gather") ?? target.uses[0]!;
-  const matrix = matrixOf(target, use);
-  const size = target.weight.size;
-  const channels = matrix.channels;
-  const groups = use.kind === "conv" || use.kind === "convTranspose" ? intAttribute(use.node, "group", 1) : 1;
-  const columns = channels * (matrix.taps ?? 1);
-  const { dims, permutation } = matrix;
-  return { target, use, rows: size / columns, columns, channels, groups, dims, permutation, wanted };
-}
-
-interface Matrix {
-  readonly dims: readonly number[];
-  readonly permutation: readonly number[];
-  readonly channels: number;
-  readonly taps?: number;
-}
-
-function matrixOf({ weight: { shape, size } }: WeightTarget, { node, kind, transpose }: WeightUse): Matrix {
-  const last = shape.at(-1)!;
-  const asStored = (channels: number): Matrix => ({ dims: [size / channels, channels], permutation: [0, 1], channels });
-  const turned = (channels: number): Matrix => {
-    const dims = [size / channels / last, channels, last];
-    return { dims, permutation: [0, 2, 1], channels };
-  };
-  switch (kind) {
-    case "matmul":
-      return transpose ? asStored(last) : turned(shape.at(-2)!);
-    case "gemm":
-      return intAttribute(node, "transB", 0) ? asStored(last) : turned(shape[0]!);
-    case "left":
-      return node.op === "Gemm" && intAttribute(node, "transA", 0) ? turned(shape[0]!) : asStored(last);
-    case "conv": {
-      const [outputs, channels, taps] = [shape[0]!, shape[1]!, sizeOf(shape.slice(2))];
-      return { dims: [outputs, channels, taps], permutation: [0, 2, 1], channels, taps };
-    }
-    case "convTranspose": {
-      const groups = intAttribute(node, "group", 1);
-      const [channels, outputs, taps] = [shape[0]! / groups, shape[1]!, sizeOf(shape.slice(2))];
-      return { dims: [groups, channels, outputs, taps], permutation: [0, 2, 3, 1], channels, taps };
-    }
-    case "recurrent":
-      return asStored(last);
-    case "gather":
-      return asStored(size / shape[0]!);
-  }
-}
-
-/** Where each element of the matrix stands in the weight; undefined where the order is the same. */
-export function elementOrder({ dims, permutation }: Layer): Uint32Array | undefined {
-  const moving = permutation.filter((axis) => dims[axis]! > 1);
-  if (moving.every((axis, i) => i === 0 || moving[i - 1]! < axis)) return undefined;
-  const sizes = permutation.map((axis) => dims[axis]!);
-  const steps = permutation.map((axis) => sizeOf(dims.slice(axis + 1)));
-  const order = new Uint32Array(sizeOf(dims));
-  const index = sizes.map(() => 0);
-  for (let at = 0, from = 0; at < order.length; at++) {
-    order[at] = from;
-    for (let d = sizes.length - 1; d >= 0; d--) {
-      from += steps[d]!;
-      if (++index[d]! < sizes[d]!) break;
-      from -= steps[d]! * sizes[d]!;
-      index[d] = 0;
-    }
-  }
-  return order;
-}
-
-/**
- * A copy of the weight as a matrix, row by row.
- *
- * @throws PareError naming the weight if it holds NaN or infinity
- */
-export function matrixValues({ target }: Layer, order: Uint32Array | undefined): Float32Array {
-  const values = toFloat32(target.weight);
-  const matrix = new Float32Array(values.length);
-  let finite = true;
-  for (let i = 0; i < matrix.length; i++) {
-    matrix[i] = values[order ? order[i]! : i]!;
-    finite &&= Number.isFinite(matrix[i]);
-  }
-  if (!finite) fail(`weight '${target.name}'`, "holds NaN or infinite values", "Repair the weight: it can't be ranked");
-  return matrix;
-}
-
-/** How a layer is called in messages. */
-export function layerLabel({ use }: Layer): string {
-  return nodeLabel(use.node);
 }

@@ -1,19 +1,22 @@
 import { describe, expect, it, test } from "vitest";
 import type { Batch, Dataset } from "../../data/dataset.ts";
+import { feedsOf } from "../../data/feeds.ts";
 import { type Graph, makeGraph, makeNode, type PlainAttribute } from "../../graph/graph.ts";
 import { runtime } from "../../platform/node.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { random } from "../../random.ts";
 import { float32, int64, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
+import { calibrationBatches } from "../calibration-batches.ts";
 import type { Exhibit } from "../exhibit.ts";
 import { quantizeDynamic } from "../quantize-dynamic/index.ts";
 import { quantizeStatic } from "../quantize-static/index.ts";
 import { quantizeWeights } from "../quantize-weights/index.ts";
 import { normal, outputOf, type Skip, sqnr, testContext } from "../testing.ts";
+import { inputMoments } from "../weight-matrices/input-moments.ts";
+import { elementOrder, matrixValues } from "../weight-matrices/matrix.ts";
 import { adaptive, erdosRenyi } from "./densities.ts";
 import { pruneWeights } from "./index.ts";
-import { inputMoments } from "./inputs.ts";
-import { elementOrder, type Layer, matrixValues, surveyLayers } from "./layers.ts";
+import { type Layer, surveyLayers } from "./layers.ts";
 import { pruneWeightsOptions } from "./options.ts";
 import { blockScores, lowestMask, parsePattern, thresholdSearch } from "./patterns.ts";
 
@@ -116,8 +119,9 @@ describe("moments are those of the inputs that the weights meet", () => {
       const context = { ...testContext(cpu), data };
       const { layers } = surveyLayers(graph, pruneWeightsOptions.parse({ minElements: 1 }), parsePattern("1x1")!);
       const [layer] = layers as [Layer];
-      const [products] = (await inputMoments(graph, layers, "products", 3, context)).values();
-      const [squares] = (await inputMoments(graph, layers, "squares", 3, context)).values();
+      const stream = feedsOf(calibrationBatches(graph, context, 3, 1, "test"));
+      const [products] = (await inputMoments(graph, layers, "products", stream, context)).values();
+      const [squares] = (await inputMoments(graph, layers, "squares", stream, context)).values();
       const { columns, rows, groups } = layer;
       const w = matrixValues(layer, elementOrder(layer));
       // the energy of all outputs: the sum over the rows w of w H wᵀ

@@ -1,11 +1,14 @@
+import { feedsOf } from "../../data/feeds.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { floatToHalf } from "../../tensor/half.ts";
 import { type Tensor, tensor } from "../../tensor/tensor.ts";
 import { withWeights } from "../../training/state.ts";
+import { calibrationBatches } from "../calibration-batches.ts";
 import type { Context } from "../technique.ts";
+import { inputMoments, type Moments } from "../weight-matrices/input-moments.ts";
+import { elementOrder, matrixValues } from "../weight-matrices/matrix.ts";
 import { blocksToPrune, type Goal } from "./densities.ts";
-import { inputMoments, type Moments } from "./inputs.ts";
-import { elementOrder, type Layer, matrixValues } from "./layers.ts";
+import type { Layer } from "./layers.ts";
 import { maskedTensor } from "./masked.ts";
 import type { PruneWeightsOptions } from "./options.ts";
 import { lowestMask, type Pattern } from "./patterns.ts";
@@ -75,7 +78,8 @@ async function updated(
   let done = 0;
   for (const part of partsOf([...counts.keys()])) {
     const weights = new Map<string, Tensor>();
-    const moments = await inputMoments(current, part, "products", options.samples, context);
+    const stream = feedsOf(calibrationBatches(current, context, options.samples, 1, "prune-weights"));
+    const moments = await inputMoments(current, part, "products", stream, context);
     reportMissing(part, moments, context);
     for (const layer of part) {
       context.progress(done++, counts.size, "weights");

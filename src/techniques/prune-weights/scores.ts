@@ -1,8 +1,11 @@
+import { feedsOf } from "../../data/feeds.ts";
 import type { Graph } from "../../graph/graph.ts";
+import { calibrationBatches } from "../calibration-batches.ts";
 import type { Context } from "../technique.ts";
+import { inputMoments } from "../weight-matrices/input-moments.ts";
+import { elementOrder, matrixLabel, matrixValues } from "../weight-matrices/matrix.ts";
 import { gradientSums } from "./gradients.ts";
-import { inputMoments } from "./inputs.ts";
-import { elementOrder, type Layer, layerLabel, matrixValues } from "./layers.ts";
+import type { Layer } from "./layers.ts";
 import type { PruneWeightsOptions } from "./options.ts";
 
 /** The scores of a layer's matrix, none negative: what scores least goes first, and what is zero before all else. */
@@ -41,7 +44,8 @@ export async function scorerFor(
         return matrixValues(layer, elementOrder(layer)).map((w) => (w === 0 ? 0 : chance.next()));
       };
     case "wanda": {
-      const moments = await inputMoments(graph, layers, "squares", samples, context);
+      const stream = feedsOf(calibrationBatches(graph, context, samples, 1, "prune-weights"));
+      const moments = await inputMoments(graph, layers, "squares", stream, context);
       reportMissing(layers, moments, context);
       return (layer) => {
         const scores = magnitudes(layer);
@@ -120,7 +124,7 @@ function scaleColumns(scores: Float32Array, { rows, columns, groups }: Layer, no
 export function reportMissing(layers: readonly Layer[], known: ReadonlyMap<Layer, unknown>, context: Context): void {
   const missing = layers.filter((layer) => !known.has(layer));
   if (missing.length === 0) return;
-  const names = missing.slice(0, 5).map((layer) => `'${layerLabel(layer)}'`);
+  const names = missing.slice(0, 5).map((layer) => `'${matrixLabel(layer)}'`);
   const more = missing.length > 5 ? ` and ${missing.length - 5} more` : "";
   context.log(`by magnitude alone, since their inputs or gradients can't be had: ${names.join(", ")}${more}`);
 }

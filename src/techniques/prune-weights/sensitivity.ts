@@ -5,7 +5,8 @@ import type { Tensors } from "../../platform/runtime.ts";
 import { withWeights } from "../../training/state.ts";
 import { calibrationBatches } from "../calibration-batches.ts";
 import type { Context } from "../technique.ts";
-import { elementOrder, type Layer, layerLabel } from "./layers.ts";
+import { elementOrder, matrixLabel } from "../weight-matrices/matrix.ts";
+import type { Layer } from "./layers.ts";
 import { maskedTensor } from "./masked.ts";
 import { lowestMask, type Pattern } from "./patterns.ts";
 import type { Scorer } from "./scores.ts";
@@ -120,14 +121,14 @@ export function showSensitivity(
 ): void {
   for (const { layer, points } of curves) {
     const noises = points.map(([sparsity, noise]) => `${percent(sparsity)}: ${noise.toPrecision(2)}`).join(", ");
-    context.log(`${layerLabel(layer)}: noise at ${noises}; proposed ${percent(proposed.get(layer)!)}`);
+    context.log(`${matrixLabel(layer)}: noise at ${noises}; proposed ${percent(proposed.get(layer)!)}`);
   }
   context.show({
     kind: "sensitivity",
     amount: { name: "sparsity", unit: "%" },
     damage: { name: "noise in the outputs" },
     layers: curves.map(({ layer, points }) => ({
-      name: layerLabel(layer),
+      name: matrixLabel(layer),
       curve: points.map(([sparsity, noise]) => [sparsity, Math.min(noise, Number.MAX_VALUE)] as const),
       proposed: proposed.get(layer)!,
     })),

@@ -1,3 +1,5 @@
+import { type WalkedMatrix, walkColumns } from "../weight-matrices/column-walk.ts";
+import { inverseFactor } from "../weight-matrices/inverse-factor.ts";
 import type { MatrixSize, Pattern } from "./patterns.ts";
 import { lowestMask, markGroup } from "./patterns.ts";
 
@@ -34,45 +36,42 @@ export function pruneWithUpdate(
   const { pattern } = options;
   const step = pattern.kind === "n:m" ? pattern.of : pattern.columns;
   const width = Math.max(step, blockColumns - (blockColumns % step));
-  for (let from = 0; from < columns; from += width) {
-    const to = Math.min(columns, from + width);
-    const removed =
-      pattern.kind === "n:m" ? undefined : blockMask(weights, { rows, columns }, upper, from, to, options);
-    for (let r = 0; r < rows; r++) {
-      const row = weights.subarray(r * columns, (r + 1) * columns);
-      pruneRow(row, upper, from, to, removed?.subarray(r * (to - from), (r + 1) * (to - from)), pattern);
-    }
+  const matrix = { weights, rows, columns, upper };
+  if (pattern.kind === "n:m") {
+    walkColumns(matrix, width, groupwise(matrix, pattern));
+    return;
   }
+  let first = 0;
+  let last = 0;
+  let removed: Uint8Array = new Uint8Array(0);
+  walkColumns(
+    matrix,
+    width,
+    (row, column, value) => (removed[row * (last - first) + column - first] ? 0 : value),
+    (from, to) => {
+      [first, last] = [from, to];
+      removed = blockMask(weights, { rows, columns }, upper, from, to, options);
+    },
+  );
 }
 
-/** Prunes columns `from` to `to` of one row, then updates what is to their right. */
-function pruneRow(
-  row: Float32Array,
-  upper: Float64Array,
-  from: number,
-  to: number,
-  removed: Uint8Array | undefined,
-  pattern: Pattern,
-): void {
-  const columns = row.length;
-  const errors = new Float64Array(to - from);
-  const mask = removed ?? new Uint8Array(to - from);
-  const scores = new Float32Array(removed ? 0 : to - from);
-  for (let j = from; j < to; j++) {
-    if (pattern.kind === "n:m" && (j - from) % pattern.of === 0) {
-      for (let k = j; k < j + pattern.of; k++) scores[k - from] = Math.abs(row[k]! / upper[k * columns + k]!);
-      markGroup(scores, mask, j - from, pattern);
+/** Lets all but N of M neighbours go, chosen when the first of them is settled. */
+function groupwise(
+  { weights, columns, upper }: WalkedMatrix,
+  pattern: Pattern & { kind: "n:m" },
+): (row: number, column: number, value: number) => number {
+  const scores = new Float32Array(pattern.of);
+  const mask = new Uint8Array(pattern.of);
+  return (row, column, value) => {
+    const place = column % pattern.of;
+    if (place === 0) {
+      for (let k = column; k < column + pattern.of; k++) {
+        scores[k - column] = Math.abs(weights[row * columns + k]! / upper[k * columns + k]!);
+      }
+      markGroup(scores, mask.fill(0), 0, pattern);
     }
-    if (!mask[j - from]) continue;
-    const error = row[j]! / upper[j * columns + j]!;
-    errors[j - from] = error;
-    row[j] = 0;
-    if (error !== 0) for (let k = j + 1, u = j * columns + k; k < to; k++, u++) row[k]! -= error * upper[u]!;
-  }
-  for (let j = from; j < to; j++) {
-    const error = errors[j - from]!;
-    if (error !== 0) for (let k = to, u = j * columns + k; k < columns; k++, u++) row[k]! -= error * upper[u]!;
-  }
+    return mask[place] ? 0 : value;
+  };
 }
 
 function blockMask(
@@ -92,53 +91,4 @@ function blockMask(
   // so that the blocks' counts add up to the matrix's
   const below = (end: number): number => Math.round((sparsity * rows * end) / block);
   return lowestMask(scores, { rows, columns: width }, pattern, below(to) - below(from));
-}
-
-/**
- * The upper factor U with H⁻¹ = Uᵀ U of the damped Gram matrix, row by row. With J the reversal of rows and columns:
- * J H J = L Lᵀ, so U = J L⁻¹ J.
- *
- * @param dead called for columns whose inputs are always zero
- */
-export function inverseFactor(
-  gram: Float64Array,
-  n: number,
-  damping: number,
-  dead: (column: number) => void,
-): Float64Array {
-  let trace = 0;
-  for (let i = 0; i < n; i++) trace += gram[i * n + i]!;
-  const added = trace > 0 ? (damping * trace) / n : 1;
-  for (let i = 0; i < n; i++) {
-    if (gram[i * n + i]! <= 0) {
-      dead(i);
-      gram[i * n + i] = trace > 0 ? trace / n : 1;
-    }
-    gram[i * n + i]! += added;
-  }
-  const lower = new Float64Array(n * n);
-  const at = (i: number, j: number): number => gram[(n - 1 - i) * n + (n - 1 - j)]!;
-  for (let i = 0; i < n; i++) {
-    const a = lower.subarray(i * n, (i + 1) * n);
-    for (let j = 0; j <= i; j++) {
-      const b = lower.subarray(j * n, (j + 1) * n);
-      let sum = at(i, j);
-      for (let k = 0; k < j; k++) sum -= a[k]! * b[k]!;
-      // rounding can bring a pivot of a nearly singular matrix below what damping guarantees
-      a[j] = i === j ? Math.sqrt(Math.max(sum, added / 2)) : sum / b[j]!;
-    }
-  }
-  const inverse = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) {
-    const row = inverse.subarray(i * n, (i + 1) * n);
-    const pivot = lower[i * n + i]!;
-    for (let k = 0; k < i; k++) {
-      const factor = lower[i * n + k]! / pivot;
-      if (factor === 0) continue;
-      const other = k * n;
-      for (let j = 0; j <= k; j++) row[j]! -= factor * inverse[other + j]!;
-    }
-    row[i] = 1 / pivot;
-  }
-  return inverse.reverse();
 }

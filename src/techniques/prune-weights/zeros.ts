@@ -2,7 +2,8 @@ import type { Graph } from "../../graph/graph.ts";
 import { dtypes } from "../../tensor/dtype.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Context } from "../technique.ts";
-import { type Layer, layerLabel } from "./layers.ts";
+import { matrixLabel } from "../weight-matrices/matrix.ts";
+import type { Layer } from "./layers.ts";
 
 /** What zeros are good for, and what is to be used where something else is wanted. */
 const note =
@@ -12,7 +13,7 @@ const note =
 export function reportZeros(graph: Graph, layers: readonly Layer[], context: Context): void {
   const counted = layers.map((layer) => {
     const weight = graph.weights.get(layer.target.name)!;
-    return { name: layerLabel(layer), elements: weight.size, zeros: zerosOf(weight) };
+    return { name: matrixLabel(layer), elements: weight.size, zeros: zerosOf(weight) };
   });
   for (const { name, elements, zeros } of counted) {
     context.log(`${name}: ${percent(zeros, elements)} of ${elements} weights are zero`);

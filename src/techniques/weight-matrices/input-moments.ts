@@ -1,44 +1,55 @@
-import { feedsOf } from "../../data/feeds.ts";
 import { type Draft, edit } from "../../graph/edit.ts";
 import { type Graph, intAttribute, intsAttribute, stringAttribute } from "../../graph/graph.ts";
 import { convertOpset } from "../../ops/convert.ts";
 import { type ObservedType, observeTypes, observeValues } from "../../platform/observe.ts";
+import type { Tensors } from "../../platform/runtime.ts";
 import { int64, toFloat32 } from "../../tensor/tensor.ts";
-import { calibrationBatches } from "../calibration-batches.ts";
 import type { WeightUse } from "../quantize-weights/targets.ts";
 import type { Context } from "../technique.ts";
-import type { Layer } from "./layers.ts";
+import type { WeightMatrix } from "./matrix.ts";
 
-/** Sums over all positions of what a layer's columns are multiplied with, group by group. */
+/** What is summed of the inputs: magnitudes, squares, or the products of all pairs. */
+export type Moment = "magnitudes" | "squares" | "products";
+
+/** Sums over all positions of what a matrix's columns are multiplied with, group by group. */
 export interface Moments {
-  /** Squares [groups, columns], or products of pairs [groups, columns, columns]. */
+  /** Magnitudes or squares [groups, columns], or products of pairs [groups, columns, columns]. */
   readonly sums: Float64Array;
+  /** The same of samples that are not in `sums`, where some were to be held out. */
+  readonly heldOut?: Float64Array;
   readonly groups: number;
 }
+
+/** Of so many samples one is held out, where any are: the second, the tenth, ... */
+const heldOutEvery = 8;
 
 /** Operator set that the nodes added here are written in. */
 const opset = 18;
 
 /**
- * Sums of squares (the norms' squares), or of products of pairs (the Gram matrix, X Xᵀ), of the inputs of layers, computed
- * by nodes added to the graph: convolutions by their taps. Layers whose inputs can't be seen that way are absent: hidden
- * states of recurrent layers, transposed convolutions, batches of matrices, lookups, and inputs that are not finite.
+ * Sums of magnitudes, of squares (the norms' squares), or of products of pairs (the Gram matrix, X Xᵀ), of the inputs of
+ * layers, computed by nodes added to the graph: convolutions by their taps. Layers whose inputs can't be seen that way are
+ * absent: hidden states of recurrent layers, transposed convolutions, batches of matrices, lookups, and inputs that are
+ * not finite. Products are float32 within a feed and float64 over feeds.
+ *
+ * @param stream feeds, which can be run through again
+ * @param holdOut keep the sums of some feeds apart
  */
-export async function inputMoments(
+export async function inputMoments<Matrix extends WeightMatrix>(
   graph: Graph,
-  layers: readonly Layer[],
-  kind: "squares" | "products",
-  samples: number,
+  layers: readonly Matrix[],
+  kind: Moment,
+  stream: AsyncIterable<Tensors>,
   context: Context,
-): Promise<ReadonlyMap<Layer, Moments>> {
-  const stream = feedsOf(calibrationBatches(graph, context, samples, 1, "prune-weights"));
+  holdOut = false,
+): Promise<ReadonlyMap<Matrix, Moments>> {
   const current = convertOpset(graph, Math.max(opset, graph.opsets[""] ?? 1));
   let types: ReadonlyMap<string, ObservedType> = new Map();
   for await (const first of stream) {
     types = await observeTypes(current, context.runtime, first);
     break;
   }
-  const names = new Map<string, Layer>();
+  const names = new Map<string, Matrix>();
   const probe = edit(current, (draft) => {
     for (const layer of layers) {
       const name = momentsOf(draft, layer, kind, types);
@@ -47,24 +58,30 @@ export async function inputMoments(
       draft.outputs.push({ name });
     }
   });
-  const found = new Map<Layer, Moments>();
+  const found = new Map<Matrix, Moments>();
   if (names.size === 0) return found;
-  const visit = (name: string, value: Parameters<typeof toFloat32>[0]): void => {
+  const visit = (name: string, value: Parameters<typeof toFloat32>[0], index: number): void => {
     const layer = names.get(name)!;
     const data = toFloat32(value);
-    const moments = found.get(layer) ?? { sums: new Float64Array(data.length), groups: layer.groups };
-    found.set(layer, moments);
-    for (let i = 0; i < data.length; i++) moments.sums[i]! += data[i]!;
+    const { groups } = layer;
+    const moments = found.get(layer) ?? { sums: new Float64Array(data.length), groups };
+    const apart = holdOut && index % heldOutEvery === 1;
+    const heldOut = apart ? (moments.heldOut ?? new Float64Array(data.length)) : moments.heldOut;
+    found.set(layer, heldOut ? { ...moments, heldOut } : moments);
+    const sums = apart ? heldOut! : moments.sums;
+    for (let i = 0; i < data.length; i++) sums[i]! += data[i]!;
   };
   await observeValues(probe, context.runtime, [...names.keys()], stream, visit, { signal: context.signal });
-  for (const [layer, { sums }] of found) if (!sums.every(Number.isFinite)) found.delete(layer);
+  for (const [layer, { sums, heldOut }] of found) {
+    if (!sums.every(Number.isFinite) || heldOut?.every(Number.isFinite) === false) found.delete(layer);
+  }
   return found;
 }
 
 function momentsOf(
   draft: Draft,
-  layer: Layer,
-  kind: "squares" | "products",
+  layer: WeightMatrix,
+  kind: Moment,
   types: ReadonlyMap<string, ObservedType>,
 ): string | undefined {
   const op = (name: string, inputs: readonly string[], attributes = {}): string =>
@@ -73,8 +90,9 @@ function momentsOf(
   const parts = layer.target.uses.flatMap((use) => {
     const taps = tapsOf(draft, layer, use, types);
     if (!taps) return [];
-    if (kind === "squares") {
-      const sums = taps.map((tap) => op("ReduceSumSquare", [tap, axes([2])], { keepdims: 0 }));
+    if (kind !== "products") {
+      const reduce = kind === "squares" ? "ReduceSumSquare" : "ReduceL1";
+      const sums = taps.map((tap) => op(reduce, [tap, axes([2])], { keepdims: 0 }));
       return [sums.length === 1 ? sums[0]! : op("Concat", sums, { axis: 1 })];
     }
     const columns = taps.length === 1 ? taps[0]! : op("Concat", taps, { axis: 1 });
@@ -86,7 +104,7 @@ function momentsOf(
 /** The inputs of a layer as one matrix [groups, channels, positions] a tap. */
 function tapsOf(
   draft: Draft,
-  layer: Layer,
+  layer: WeightMatrix,
   use: WeightUse,
   types: ReadonlyMap<string, ObservedType>,
 ): readonly string[] | undefined {
@@ -120,7 +138,7 @@ function tapsOf(
 /** What each tap of a convolution sees: the padded input, sliced. */
 function convolutionTaps(
   draft: Draft,
-  { target, groups, channels }: Layer,
+  { target, groups, channels }: WeightMatrix,
   { node }: WeightUse,
   x: string,
   shape: readonly number[],
