@@ -3,6 +3,7 @@ import type { Graph } from "../../graph/graph.ts";
 import { floatToHalf } from "../../tensor/half.ts";
 import { type Tensor, tensor } from "../../tensor/tensor.ts";
 import { withWeights } from "../../training/state.ts";
+import { breathe } from "../breathe.ts";
 import { calibrationBatches } from "../calibration-batches.ts";
 import type { Context } from "../technique.ts";
 import { inputMoments, type Moments } from "../weight-matrices/input-moments.ts";
@@ -36,12 +37,6 @@ export async function pruneOnce(
   return options.score === "sparsegpt"
     ? updated(graph, counts, pattern, options, context)
     : masked(graph, counts, pattern, options, scores, context);
-}
-
-/** Lets the event loop turn, so that Ctrl-C is seen between weights. */
-async function breathe({ signal }: Context): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve, 0));
-  signal.throwIfAborted();
 }
 
 async function masked(

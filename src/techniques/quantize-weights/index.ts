@@ -4,16 +4,18 @@ import { type Graph, nodeLabel } from "../../graph/graph.ts";
 import { convertOpset, withIrVersion } from "../../ops/convert.ts";
 import { levelsOf } from "../../tensor/block-grid.ts";
 import { largestMagnitude } from "../../tensor/blockwise.ts";
+import { breathe } from "../breathe.ts";
 import { hoistConstants } from "../hoist-constants.ts";
 import { selector } from "../selection.ts";
 import { type Context, technique } from "../technique.ts";
 import type { CodePlan } from "./codes.ts";
 import { dequantizeForm, dequantizeOpset } from "./dequantize.ts";
 import { withFoldedWeights } from "./folded.ts";
+import { compensatedCodes, type Planned } from "./gptq.ts";
 import { inputImportance } from "./importance.ts";
-import { kernelForm, kernelRefusal } from "./kernels.ts";
+import { kernelCodeBlock, kernelForm, kernelRefusal } from "./kernels.ts";
 import { type QuantizeWeightsOptions, quantizeWeightsOptions } from "./options.ts";
-import { storageForm } from "./storage.ts";
+import { storageCodeBlock, storageForm } from "./storage.ts";
 import { nodeVerdicts, surveyWeights, type WeightSurvey, type WeightTarget } from "./targets.ts";
 
 /** Form in which a weight is stored. */
@@ -27,7 +29,7 @@ type Form = "kernels" | "dequantize" | "storage";
  * Three forms: kernels that compute on packed weights (MatMulNBits, GatherBlockQuantized), DequantizeLinear in front of
  * the operator, and a storage form that ONNX Runtime unpacks into float weights when it loads the model.
  * Block scales: Dettmers et al. 2022 (LLM.int8()), Frantar et al. 2022 (GPTQ's groups); least-squares scales as in
- * llama.cpp's k-quants; HQQ: Badri and Shaji 2023.
+ * llama.cpp's k-quants; HQQ: Badri and Shaji 2023; errors made up for: gptq.ts.
  */
 export const quantizeWeights = technique({
   name: "quantize-weights",
@@ -40,7 +42,7 @@ export const quantizeWeights = technique({
     () => true,
   ),
   async apply(graph, options, context) {
-    checkOptions(options);
+    checkOptions(options, context);
     const seen = hoistConstants(graph, Math.max(1, options.minElements));
     const hoisted = options.simplify ? await withFoldedWeights(seen, context) : seen;
     const { targets, skipped } = survey(hoisted, options);
@@ -49,16 +51,16 @@ export const quantizeWeights = technique({
     if (plans.length === 0) return graph;
     const raised = raisedVersion(hoisted, plans, options);
     const chosen = new Map(plans.map(({ target, form }) => [target.name, form]));
-    const current = raised === hoisted ? targets : survey(raised, options).targets;
-    const final = current.filter(({ name }) => chosen.has(name));
-    const importance = await inputImportance(raised, final, options.samples, context);
-    return write(
-      raised,
-      final.map((target) => ({ target, form: chosen.get(target.name)! })),
-      importance,
-      options,
-      context,
-    );
+    const planned = (current: Graph): readonly (Planned & PlannedTarget)[] => {
+      const found = current === hoisted ? targets : survey(current, options).targets;
+      return found.flatMap((target) => {
+        const form = chosen.get(target.name);
+        if (!form) return [];
+        const plan = codePlan(target, form, options);
+        return [{ target, form, plan, block: codeBlock(target, form, plan) }];
+      });
+    };
+    return write(raised, await withCodes(raised, planned(raised), options, context), options, context);
   },
 });
 
@@ -78,7 +80,10 @@ interface PlannedTarget {
   readonly form: Form;
 }
 
-function checkOptions({ bits, format }: QuantizeWeightsOptions): void {
+function checkOptions({ bits, format, method }: QuantizeWeightsOptions, { data }: Context): void {
+  if (method === "gptq" && !data) {
+    fail("quantize-weights", "method gptq needs samples of what the model will see", "Give --data, or --method search");
+  }
   if (bits !== 3 || format === "auto" || format === "storage") return;
   fail(
     "quantize-weights",
@@ -110,18 +115,35 @@ function planTargets(
   });
 }
 
+/** Plans with what the data says: importance of the inputs, or the codes themselves. */
+async function withCodes<P extends Planned>(
+  graph: Graph,
+  planned: readonly P[],
+  options: QuantizeWeightsOptions,
+  context: Context,
+): Promise<readonly P[]> {
+  if (options.method === "gptq") {
+    const codes = await compensatedCodes(graph, planned, options, context);
+    return planned.map((one) => ({ ...one, plan: { ...one.plan, codes: codes.get(one.target.name)! } }));
+  }
+  // rounding to the range of a block weighs nothing, but for ternary, whose step is a mean
+  const weighs = options.method !== "rtn" || options.bits === "ternary";
+  if (options.granularity === "tensor" || !weighs) return planned;
+  const targets = planned.map(({ target }) => target);
+  const importance = await inputImportance(graph, targets, options.samples, context);
+  return planned.map((one) => ({ ...one, plan: { ...one.plan, importance: importance.get(one.target.name) } }));
+}
+
 async function write(
   graph: Graph,
-  plans: readonly PlannedTarget[],
-  importance: ReadonlyMap<string, Float32Array>,
+  plans: readonly (Planned & PlannedTarget)[],
   options: QuantizeWeightsOptions,
   context: Context,
 ): Promise<Graph> {
   const changes: ((draft: Draft) => void)[] = [];
-  for (const [done, { target, form }] of plans.entries()) {
+  for (const [done, { target, form, plan }] of plans.entries()) {
     context.progress(done, plans.length, "weights");
     await breathe(context);
-    const plan = codePlan(target, form, importance.get(target.name), options);
     changes.push(encode(target, form, plan, options));
   }
   context.progress(plans.length, plans.length, "weights");
@@ -136,20 +158,13 @@ async function write(
 function raisedVersion(graph: Graph, plans: readonly PlannedTarget[], options: QuantizeWeightsOptions): Graph {
   const opsets = plans
     .filter(({ form }) => form === "dequantize")
-    .map(({ target, form }) => dequantizeOpset(target, codePlan(target, form, undefined, options)));
+    .map(({ target, form }) => dequantizeOpset(target, codePlan(target, form, options)));
   return withIrVersion(convertOpset(graph, Math.max(graph.opsets[""] ?? 1, ...opsets)), 4);
-}
-
-/** Lets the event loop turn, so that Ctrl-C is seen between weights. */
-async function breathe({ signal }: Context): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve, 0));
-  signal.throwIfAborted();
 }
 
 function codePlan(
   target: WeightTarget,
   form: Form,
-  importance: Float32Array | undefined,
   { bits, granularity, block, symmetric, method }: QuantizeWeightsOptions,
 ): CodePlan {
   const length = target.layout.shape[target.layout.axis]!;
@@ -157,11 +172,22 @@ function codePlan(
   // float16 holds these steps to 11 bits, below what 8 bits can tell; smaller weights would fall among its subnormals
   const halves = form === "storage" && byBlock && halfRange(largestMagnitude(target.weight) / levelsOf(bits));
   return {
-    grid: { width: bits, symmetric: symmetric || levelsOf(bits) < 4, method, halfScales: halves },
+    grid: {
+      width: bits,
+      symmetric: symmetric || levelsOf(bits) < 4,
+      method: method === "gptq" ? "search" : method,
+      halfScales: halves,
+    },
     block: byBlock ? block : length,
     whole: granularity === "tensor",
-    importance: granularity === "tensor" ? undefined : importance,
+    importance: undefined,
   };
+}
+
+/** Elements of a block of the codes that a form stores. */
+function codeBlock(target: WeightTarget, form: Form, plan: CodePlan): number {
+  if (form === "kernels") return kernelCodeBlock(target, plan);
+  return form === "storage" ? storageCodeBlock(target, plan) : plan.block;
 }
 
 function halfRange(step: number): boolean {

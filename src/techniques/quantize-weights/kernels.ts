@@ -36,6 +36,13 @@ export function kernelRefusal(graph: Graph, { weight, layout, uses }: WeightTarg
   return undefined;
 }
 
+/** Elements of a block of the codes that {@link kernelForm} stores: one of the kernels', or a whole row. */
+export function kernelCodeBlock({ layout, uses }: WeightTarget, plan: CodePlan): number {
+  const columns = layout.shape[layout.axis]!;
+  const lookup = uses.some(({ kind }) => kind === "gather");
+  return plan.block >= columns ? columns : kernelBlock(plan, columns, lookup);
+}
+
 /** Block of the kernels: a power of two from 16; whole blocks where there is a lookup. */
 function kernelBlock(plan: CodePlan, length: number, lookup: boolean): number {
   const sizes = [256, 128, 64, 32, 16];
@@ -96,7 +103,7 @@ function packRows(target: WeightTarget, plan: CodePlan): (draft: Draft) => Packe
   const zeroWidth = blocks + ((8 / bits - (blocks % (8 / bits))) % (8 / bits));
   const zeros = plan.grid.symmetric ? undefined : new Uint8Array(rows * zeroWidth);
   const scales = new Float32Array(rows * blocks);
-  encodeTarget(target, { ...plan, block: perRow ? columns : block }, (run) => {
+  encodeTarget(target, { ...plan, block: kernelCodeBlock(target, plan) }, (run) => {
     if (offset) for (let j = 0; j < run.blocks * run.pitch; j++) run.codes[j] = run.codes[j]! * factor + offset;
     const { scales: steps, zeros: points } = run;
     const row = run.outer * inner + run.inner;

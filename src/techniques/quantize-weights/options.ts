@@ -22,10 +22,10 @@ export const quantizeWeightsOptions = z.object({
     .default(false)
     .describe("zero in the middle of the codes; otherwise every block has a zero point too, for less error"),
   method: z
-    .enum(["search", "rtn", "hqq"])
+    .enum(["search", "rtn", "hqq", "gptq"])
     .default("search")
     .describe(
-      "how scales are found: least squared error over a search, round to nearest on the range, or half-quadratic (least |error|^0.7)",
+      "how codes are found: least squared error over a search of scales; round to nearest on the range; half-quadratic (least |error|^0.7); gptq: as search, and the weights of an output make up for each other's errors on the data, which it needs",
     ),
   format: z
     .enum(["auto", "matmulnbits", "dequantize", "storage"])
@@ -55,7 +55,19 @@ export const quantizeWeightsOptions = z.object({
     .int()
     .min(1)
     .default(128)
-    .describe("samples of the data, if there are any, that weigh the input channels by their mean square"),
+    .describe(
+      "samples of the data, if there are any, that weigh the input channels by their mean square; gptq: all it sees",
+    ),
+  damping: z.number().positive().default(0.01).describe("share of the mean added to the Hessian's diagonal (gptq)"),
+  actOrder: z.boolean().default(false).describe("round the weights of the largest inputs first (gptq)"),
+  passes: z
+    .number()
+    .int()
+    .min(1)
+    .default(16)
+    .describe(
+      "runs over the samples at most, unless memory asks for more; each shows the next layers what the coded ones before them give (gptq)",
+    ),
   ...selectionOptions,
 });
 

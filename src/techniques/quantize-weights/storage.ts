@@ -20,7 +20,7 @@ import { restored, viewOf } from "./view.ts";
 export function storageForm(target: WeightTarget, plan: CodePlan): (draft: Draft) => void {
   const { width, symmetric, halfScales = false } = plan.grid;
   const { name, weight } = target;
-  const even = evenBlocks(target, plan);
+  const even = { ...plan, block: storageCodeBlock(target, plan) };
   const shape = viewOf(target.layout, even.block);
   const { outer, length, inner, block } = shape;
   const blocks = blocksPerRow(shape);
@@ -58,11 +58,14 @@ export function storageForm(target: WeightTarget, plan: CodePlan): (draft: Draft
   };
 }
 
-/** Blocks of equal length that are no longer than asked for: without them the last one would be padded with waste. */
-function evenBlocks(target: WeightTarget, plan: CodePlan): CodePlan {
-  const length = target.layout.shape[target.layout.axis]!;
+/**
+ * Elements of a block of the codes that {@link storageForm} stores: blocks are of equal length and no longer than asked
+ * for, or the last one would be padded with waste.
+ */
+export function storageCodeBlock({ layout }: WeightTarget, plan: CodePlan): number {
+  const length = layout.shape[layout.axis]!;
   const blocks = Math.max(1, Math.ceil(length / plan.block));
-  return { ...plan, block: Math.max(1, Math.ceil(length / blocks)) };
+  return Math.max(1, Math.ceil(length / blocks));
 }
 
 function bytes(

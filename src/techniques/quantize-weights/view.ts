@@ -31,6 +31,17 @@ export function arranged({ weight, layout }: WeightTarget): Tensor {
   });
 }
 
+/** Values in a layout's order brought to that of the weight. */
+export function inPlace(values: Float32Array, { split, permutation }: WeightLayout): Float32Array {
+  if (!split || !permutation) return values;
+  const inverse = permutation.map((_, i) => permutation.indexOf(i));
+  return permute(
+    values,
+    permutation.map((p) => split[p]!),
+    inverse,
+  );
+}
+
 /** Adds the nodes that bring a float value from the layout back to the weight's own shape; returns the result's name. */
 export function restored(
   draft: Draft,
