@@ -8,6 +8,7 @@ import { breathe } from "../breathe.ts";
 import { hoistConstants } from "../hoist-constants.ts";
 import { selector } from "../selection.ts";
 import { type Context, technique } from "../technique.ts";
+import { activationAware } from "./awq.ts";
 import type { CodePlan } from "./codes.ts";
 import { dequantizeForm, dequantizeOpset } from "./dequantize.ts";
 import { withFoldedWeights } from "./folded.ts";
@@ -29,7 +30,7 @@ type Form = "kernels" | "dequantize" | "storage";
  * Three forms: kernels that compute on packed weights (MatMulNBits, GatherBlockQuantized), DequantizeLinear in front of
  * the operator, and a storage form that ONNX Runtime unpacks into float weights when it loads the model.
  * Block scales: Dettmers et al. 2022 (LLM.int8()), Frantar et al. 2022 (GPTQ's groups); least-squares scales as in
- * llama.cpp's k-quants; HQQ: Badri and Shaji 2023; errors made up for: gptq.ts.
+ * llama.cpp's k-quants; HQQ: Badri and Shaji 2023; errors made up for: gptq.ts; channels scaled first: awq.ts.
  */
 export const quantizeWeights = technique({
   name: "quantize-weights",
@@ -60,7 +61,8 @@ export const quantizeWeights = technique({
         return [{ target, form, plan, block: codeBlock(target, form, plan) }];
       });
     };
-    return write(raised, await withCodes(raised, planned(raised), options, context), options, context);
+    const scaled = options.awq ? await activationAware(raised, planned(raised), options, context) : raised;
+    return write(scaled, await withCodes(scaled, planned(scaled), options, context), options, context);
   },
 });
 
@@ -80,9 +82,10 @@ interface PlannedTarget {
   readonly form: Form;
 }
 
-function checkOptions({ bits, format, method }: QuantizeWeightsOptions, { data }: Context): void {
-  if (method === "gptq" && !data) {
-    fail("quantize-weights", "method gptq needs samples of what the model will see", "Give --data, or --method search");
+function checkOptions({ bits, format, method, awq }: QuantizeWeightsOptions, { data }: Context): void {
+  if ((method === "gptq" || awq) && !data) {
+    const [what, otherwise] = method === "gptq" ? ["method gptq", "--method search"] : ["awq", "leave it out"];
+    fail("quantize-weights", `${what} needs samples of what the model will see`, `Give --data, or ${otherwise}`);
   }
   if (bits !== 3 || format === "auto" || format === "storage") return;
   fail(

@@ -58,6 +58,12 @@ export const quantizeWeightsOptions = z.object({
     .describe(
       "samples of the data, if there are any, that weigh the input channels by their mean square; gptq: all it sees",
     ),
+  awq: z
+    .boolean()
+    .default(false)
+    .describe(
+      "scale the channels in front of weights first, so that rounding them changes the products least; outputs stay the same, needs data; goes with every method",
+    ),
   damping: z.number().positive().default(0.01).describe("share of the mean added to the Hessian's diagonal (gptq)"),
   actOrder: z.boolean().default(false).describe("round the weights of the largest inputs first (gptq)"),
   passes: z
