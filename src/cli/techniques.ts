@@ -27,6 +27,10 @@ export const techniqueRows: Readonly<Record<string, TechniqueRow>> = {
     summary: "Remove whole residual blocks, those first that matter least.",
     load: async () => (await import("../techniques/prune-layers/index.ts")).pruneLayers as Technique,
   },
+  "smooth-activations": {
+    summary: "Move outliers of activations into the weights before 8-bit quantization; changes no result.",
+    load: async () => (await import("../techniques/smooth-activations/index.ts")).smoothActivations as Technique,
+  },
   "quantize-dynamic": {
     summary: "Compute matrix products in 8-bit integers, activations rounded at run time; needs no data.",
     load: async () => (await import("../techniques/quantize-dynamic/index.ts")).quantizeDynamic as Technique,

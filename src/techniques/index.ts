@@ -6,6 +6,7 @@ import { quantizeDynamic } from "./quantize-dynamic/index.ts";
 import { quantizeStatic } from "./quantize-static/index.ts";
 import { quantizeWeights } from "./quantize-weights/index.ts";
 import { simplify } from "./simplify/index.ts";
+import { smoothActivations } from "./smooth-activations/index.ts";
 import type { Technique } from "./technique.ts";
 
 /** Every technique by its name: commands, flags, recipes, help and law tests are derived from these rows. */
@@ -14,6 +15,7 @@ export const techniques: Readonly<Record<string, Technique>> = {
   "prune-weights": pruneWeights as Technique,
   "prune-channels": pruneChannels as Technique,
   "prune-layers": pruneLayers as Technique,
+  "smooth-activations": smoothActivations as Technique,
   "quantize-dynamic": quantizeDynamic as Technique,
   "quantize-static": quantizeStatic as Technique,
   "quantize-weights": quantizeWeights as Technique,
@@ -29,4 +31,5 @@ export { quantizeDynamic } from "./quantize-dynamic/index.ts";
 export { quantizeStatic } from "./quantize-static/index.ts";
 export { quantizeWeights } from "./quantize-weights/index.ts";
 export { simplify } from "./simplify/index.ts";
+export { smoothActivations } from "./smooth-activations/index.ts";
 export * from "./technique.ts";
