@@ -27,6 +27,10 @@ export const techniqueRows: Readonly<Record<string, TechniqueRow>> = {
     summary: "Remove whole residual blocks, those first that matter least.",
     load: async () => (await import("../techniques/prune-layers/index.ts")).pruneLayers as Technique,
   },
+  "rotate-residual": {
+    summary: "Spread outliers of a transformer's residual stream over its channels by a rotation; changes no result.",
+    load: async () => (await import("../techniques/rotate-residual/index.ts")).rotateResidual as Technique,
+  },
   "smooth-activations": {
     summary: "Move outliers of activations into the weights before 8-bit quantization; changes no result.",
     load: async () => (await import("../techniques/smooth-activations/index.ts")).smoothActivations as Technique,

@@ -5,6 +5,7 @@ import { pruneWeights } from "./prune-weights/index.ts";
 import { quantizeDynamic } from "./quantize-dynamic/index.ts";
 import { quantizeStatic } from "./quantize-static/index.ts";
 import { quantizeWeights } from "./quantize-weights/index.ts";
+import { rotateResidual } from "./rotate-residual/index.ts";
 import { simplify } from "./simplify/index.ts";
 import { smoothActivations } from "./smooth-activations/index.ts";
 import type { Technique } from "./technique.ts";
@@ -15,6 +16,7 @@ export const techniques: Readonly<Record<string, Technique>> = {
   "prune-weights": pruneWeights as Technique,
   "prune-channels": pruneChannels as Technique,
   "prune-layers": pruneLayers as Technique,
+  "rotate-residual": rotateResidual as Technique,
   "smooth-activations": smoothActivations as Technique,
   "quantize-dynamic": quantizeDynamic as Technique,
   "quantize-static": quantizeStatic as Technique,
@@ -30,6 +32,7 @@ export { pruneWeights } from "./prune-weights/index.ts";
 export { quantizeDynamic } from "./quantize-dynamic/index.ts";
 export { quantizeStatic } from "./quantize-static/index.ts";
 export { quantizeWeights } from "./quantize-weights/index.ts";
+export { rotateResidual } from "./rotate-residual/index.ts";
 export { simplify } from "./simplify/index.ts";
 export { smoothActivations } from "./smooth-activations/index.ts";
 export * from "./technique.ts";
