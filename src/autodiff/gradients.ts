@@ -2,6 +2,7 @@ import type { OnnxOperator } from "../ops/catalog.ts";
 import { type NoRule, none, type Rule, unsupported } from "./rule.ts";
 import { convRule, convTransposeRule } from "./rules/convolution.ts";
 import * as elementwise from "./rules/elementwise.ts";
+import { fakeQuantizeRule } from "./rules/fake-quantize.ts";
 import { einsumRule, gemmRule, matMulRule } from "./rules/linear.ts";
 import * as normalize from "./rules/normalize.ts";
 import * as pooling from "./rules/pooling.ts";
@@ -254,6 +255,7 @@ const others: Readonly<Record<string, Row>> = {
   "com.microsoft:QuickGelu": elementwise.swishRule,
   SimplifiedLayerNormalization: normalize.rmsNormalizationRule,
   "pare:BatchNormalization": normalize.batchStatisticsRule,
+  "pare:FakeQuantize": fakeQuantizeRule,
   "pare:ChannelSum": none("a batch statistic: the gradient passes through pare:BatchNormalization"),
   "pare:ChannelAffine": none("centring: the gradient passes through pare:BatchNormalization"),
   "pare:ChannelDot": none("a batch statistic: the gradient passes through pare:BatchNormalization"),

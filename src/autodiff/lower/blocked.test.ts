@@ -5,6 +5,7 @@ import { runtime } from "../../platform/node.ts";
 import { observeTypes } from "../../platform/observe.ts";
 import { random } from "../../random.ts";
 import { float32, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
+import { fakeQuantizeNode } from "../fake-quantize.ts";
 import { differentiate } from "../gradient.ts";
 import { inBlocks } from "./blocked.ts";
 import { lowered } from "./plain.ts";
@@ -148,6 +149,21 @@ describe.skipIf(block === undefined)("the blocked layout gives the plain layout'
     );
     expectAlike(plain, blocked);
     expect(laidOut.nodes.some((node) => node.op === op && node.domain.endsWith("nchwc"))).toBe(true);
+  });
+
+  test.each([16, 20])("fake quantization of %i channels, with steps and an offset that learn", async (channels) => {
+    const nodes = [
+      makeNode("Conv", ["x", "w"], ["d"], { pads: [1, 1, 1, 1] }),
+      fakeQuantizeNode(["d", "s"], "e", "ec", { low: 0, high: 15, rule: "lsq", gradient: 0.1 }, "first"),
+      makeNode("Conv", ["e", "v"], ["f"]),
+      fakeQuantizeNode(["f", "s", "z"], "y", "yc", { low: 0, high: 7, rule: "lsq" }, "second"),
+    ];
+    const weights = { w: draw(channels, 16, 3, 3), v: draw(channels, channels, 1, 1) };
+    const grid = { s: float32([], [0.1]), z: float32([], [3]) };
+    const { plain, blocked, laidOut } = await bothLayouts(nodes, { ...weights, ...grid }, draw(2, 16, 6, 6));
+    expectAlike(plain, blocked);
+    // all that is as large as an image is rounded in blocks
+    expect(laidOut.nodes.some(({ op }) => op === "FakeQuantize")).toBe(false);
   });
 
   test("windows that are zero throughout, as after a Relu, share their gradient", async () => {

@@ -2,12 +2,14 @@ import { edit } from "../../graph/edit.ts";
 import { floatAttribute, type Graph, makeNode, type Node, opKey } from "../../graph/graph.ts";
 import { reads, soleConsumer } from "../../graph/walk.ts";
 import { float32, sizeOf, toNumbers } from "../../tensor/tensor.ts";
+import { fakeQuantizeOf } from "../fake-quantize.ts";
 import type { ValueType } from "../rule.ts";
 import { add, mul, sameShape, sub } from "../rules/helpers.ts";
 import { ints, recorder, scalar, type Writer } from "../writer.ts";
 import { blockedConv, blockedInputGradient, blockedWeightGradient } from "./blocked-convolution.ts";
 import { blockedMaxPoolGradient, blockedPool } from "./blocked-pooling.ts";
 import { shapeOf } from "./channels.ts";
+import { onGrid } from "./fake-quantize.ts";
 
 /** The domain of ONNX Runtime's operators on blocked images. */
 export const nchwc = "com.microsoft.nchwc";
@@ -60,6 +62,7 @@ const handlers: Readonly<Record<string, BlockedLowering>> = {
   "pare:ChannelDot": (node, layout) => channelSum(node, layout),
   "pare:ChannelAffine": (node, layout) => affine(node, node.inputs[1]!, node.inputs[2], layout),
   "pare:BatchNormalization": batchNormalization,
+  "pare:FakeQuantize": fakeQuantize,
   BatchNormalization: (node, layout) => node.outputs.length === 1 && normalization(node, layout),
 };
 
@@ -259,6 +262,17 @@ function affine(node: Node, a: string, b: string | undefined, layout: Layout): b
   const bias = b ? [layout.vector(b, shape[1]!)] : [];
   const attributes = { kernel_shape: [1, 1], group: channels };
   layout.give(node.outputs[0]!, g.op(`${nchwc}:Conv`, [layout.blocked(x), filter, ...bias], attributes), shape);
+  return true;
+}
+
+/** One scale for the whole image; the filling becomes zeros, or what clipping makes of them. */
+function fakeQuantize(node: Node, layout: Layout): boolean {
+  const [x, scale, offset] = node.inputs as [string, string, string | undefined];
+  const shape = layout.shape(x);
+  const how = fakeQuantizeOf(node);
+  if (!layout.isBlocked(x) || !shape || how.view) return false;
+  const forms = onGrid(layout.g, layout.blocked(x), scale, offset, how);
+  for (const [i, form] of forms.entries()) layout.give(node.outputs[i]!, form, shape);
   return true;
 }
 

@@ -3,10 +3,11 @@ import { type Graph, makeNode, type Node, opKey } from "../../graph/graph.ts";
 import { recorder, type Writer } from "../writer.ts";
 import { batchNormalization, channelAffine, channelDot, channelSum } from "./channels.ts";
 import { convInputGradient, convWeightGradient } from "./convolution.ts";
+import { fakeQuantize } from "./fake-quantize.ts";
 import { maxPoolGradient } from "./pooling.ts";
 
-/** Writes one of pare's own operators in others and gives the name of the result. */
-export type Lowering = (g: Writer, node: Node) => string;
+/** Writes one of pare's own operators in others and gives the names of the results, the only one or all. */
+export type Lowering = (g: Writer, node: Node) => string | readonly string[];
 
 /**
  * pare's own operators, which gradients and training are written in, in terms of operators that every runtime has.
@@ -27,6 +28,8 @@ export const plainLowerings: Readonly<Record<string, Lowering>> = {
   "pare:ConvWeightGradient": convWeightGradient,
   /** (x, y, dy, the winners' places, optional) -> dx of a max pool whose windows don't overlap. */
   "pare:MaxPoolGradient": maxPoolGradient,
+  /** (x, scale, offset, optional) -> x on a grid of integers, and x / scale clipped to it: see fake-quantize.ts. */
+  "pare:FakeQuantize": fakeQuantize,
 };
 
 /** The graph without operators of pare's own; itself where it has none. */
@@ -38,15 +41,25 @@ export function lowered(graph: Graph): Graph {
       const lower = plainLowerings[opKey(node)];
       if (!lower) continue;
       g.nodes.length = 0;
-      const result = lower(g, node);
-      draft.replace(node, ...named(g.nodes, result, node.outputs[0]!));
+      const results = [lower(g, node)].flat();
+      draft.replace(node, ...named(g.nodes, results, node.outputs));
     }
   });
 }
 
-/** The nodes with the result under the name that its readers know. */
-function named(nodes: readonly Node[], result: string, name: string): readonly Node[] {
-  if (!nodes.some(({ outputs }) => outputs.includes(result))) return [...nodes, makeNode("Identity", [result], [name])];
-  const rename = (value: string): string => (value === result ? name : value);
-  return nodes.map((node) => ({ ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) }));
+/** The nodes with the results under the names that their readers know. */
+function named(nodes: readonly Node[], results: readonly string[], names: readonly string[]): readonly Node[] {
+  const made = new Set(nodes.flatMap(({ outputs }) => outputs));
+  const renamed = new Map<string, string>();
+  const copies: Node[] = [];
+  for (const [i, name] of names.entries()) {
+    const result = results[i]!;
+    if (made.has(result) && !renamed.has(result)) renamed.set(result, name);
+    else copies.push(makeNode("Identity", [renamed.get(result) ?? result], [name]));
+  }
+  const rename = (value: string): string => renamed.get(value) ?? value;
+  return [
+    ...nodes.map((node) => ({ ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) })),
+    ...copies,
+  ];
 }

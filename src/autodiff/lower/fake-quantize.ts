@@ -1,0 +1,33 @@
+import type { Node } from "../../graph/graph.ts";
+import { type FakeQuantize, fakeQuantizeOf } from "../fake-quantize.ts";
+import { above, div, mul, sub } from "../rules/helpers.ts";
+import { ints, scalar, type Writer } from "../writer.ts";
+
+/** The operator in plain ones: y, and c in the shape of the view where there is one. */
+export function fakeQuantize(g: Writer, node: Node): readonly [y: string, c: string] {
+  const [x, scale, offset] = node.inputs as [string, string, string | undefined];
+  const how = fakeQuantizeOf(node);
+  if (!how.view || !how.shape) return onGrid(g, x, scale, offset, how);
+  const [y, c] = onGrid(g, g.op("Reshape", [x, ints(g, how.view)]), scale, offset, how);
+  return [g.op("Reshape", [y, ints(g, how.shape)]), c];
+}
+
+/** The same of a value that lies however it lies; scale and offset broadcast to it. */
+export function onGrid(
+  g: Writer,
+  x: string,
+  scale: string,
+  offset: string | undefined,
+  how: FakeQuantize,
+): readonly [y: string, c: string] {
+  const zero = offset && roundedOffset(g, offset, how);
+  const bound = (value: number): string => (zero ? sub(g, scalar(g, value), zero) : scalar(g, value));
+  const c = g.op("Clip", [div(g, x, scale), bound(how.low), bound(how.high)]);
+  const levels = how.binary ? sub(g, mul(g, above(g, c), scalar(g, 2)), scalar(g, 1)) : g.op("Round", [c]);
+  return [mul(g, levels, scale), c];
+}
+
+/** A learned offset as the integer it stands for. */
+export function roundedOffset(g: Writer, offset: string, { low, high }: FakeQuantize): string {
+  return g.op("Round", [g.op("Clip", [offset, scalar(g, low), scalar(g, high)])]);
+}
