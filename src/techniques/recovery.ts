@@ -5,7 +5,7 @@ import { graphDigest } from "../formats/digest.ts";
 import type { Graph } from "../graph/graph.ts";
 import { within } from "../training/checkpoint.ts";
 import type { Constraint } from "../training/constraint.ts";
-import { finetune, finetuneOptions } from "../training/finetune.ts";
+import { type FinetuneContext, finetune, finetuneOptions } from "../training/finetune.ts";
 import type { EpochRecord } from "../training/progress.ts";
 import type { TrainResult } from "../training/train.ts";
 import type { Context } from "./technique.ts";
@@ -39,6 +39,10 @@ export interface RecoveryContext extends Pick<Context, "runtime" | "random" | "s
   readonly original: Graph;
   /** What acts on the weights before the first step and after every update. */
   readonly constraints?: readonly Constraint[];
+  /** Weights that learn otherwise than the rest, where the options say nothing else of them. */
+  readonly settings?: FinetuneContext["settings"];
+  /** The part of the schedule of the learning rate that this training is, as shares of it; the whole if absent. */
+  readonly part?: FinetuneContext["part"];
   /** Sets this training apart from others of the same step: its checkpoints are kept under this name. */
   readonly name?: string;
 }
@@ -50,7 +54,8 @@ export interface RecoveryContext extends Pick<Context, "runtime" | "random" | "s
  * @throws PareError where there is no data, or it does not fit the model
  */
 export async function recover(graph: Graph, options: RecoveryOptions, context: RecoveryContext): Promise<TrainResult> {
-  const { runtime, random, signal, log, progress, training, original, constraints, name = "training" } = context;
+  const { runtime, random, signal, log, progress, training, original, constraints, settings, part } = context;
+  const { name = "training" } = context;
   const data = training?.data ?? context.data ?? fail("retraining", "needs data", "Give --data, or --epochs 0");
   // a technique's own options stay out: its samples are not those of an epoch
   const { distill, ...rest } = recoveryOptions.parse(options);
@@ -72,6 +77,8 @@ export async function recover(graph: Graph, options: RecoveryOptions, context: R
     },
     ...(teacher && { teacher }),
     ...(constraints && { constraints }),
+    ...(settings && { settings }),
+    ...(part && { part }),
     ...(store && { store }),
   });
 }

@@ -15,7 +15,7 @@ import { type FinetuneDefaults, finetuneDefaults } from "./finetune-defaults.ts"
 import { keepZeros } from "./keep-zeros.ts";
 import { type Objective, objectiveFor, objectiveOptions } from "./objective.ts";
 import { trainOptions } from "./options.ts";
-import { groupOptions, weightSettings } from "./parameters.ts";
+import { groupOptions, type WeightSettings, weightSettings } from "./parameters.ts";
 import type { TrainRecord } from "./progress.ts";
 import { type StepProgress, type TrainContext, type TrainResult, train } from "./train.ts";
 import { unfoldBatchNorm } from "./unfold-batch-norm.ts";
@@ -90,6 +90,10 @@ export interface FinetuneContext {
   readonly signal?: AbortSignal;
   /** What acts on the weights before the first step and after every update. */
   readonly constraints?: readonly Constraint[];
+  /** Weights that learn otherwise than the rest, where the options say nothing else of them. */
+  readonly settings?: ReadonlyMap<string, WeightSettings>;
+  /** The part of the schedule of the learning rate that this run is, as shares of it; the whole if absent. */
+  readonly part?: TrainContext["part"];
   /** Which nodes may learn, beyond what `freeze` holds back. */
   readonly trains?: (node: Node) => boolean;
   log?(message: string): void;
@@ -207,9 +211,10 @@ function trainContext(plan: Plan, context: FinetuneContext): TrainContext {
     ...(objective.images && { images: objective.images }),
     ...(masking && { tokens: { ...masking, vocabulary: objective.classes } }),
     trains: (node) => objective.own(node) && mayLearn(node),
-    settings: weightSettings(start, options),
+    settings: together(context.settings ?? new Map(), weightSettings(start, options)),
     constraints: [...(context.constraints ?? []), ...zerosToKeep(start, options, context)],
     batchStatistics: !frozen,
+    ...(context.part && { part: context.part }),
     seed,
     ...(context.store && { store: context.store }),
     ...(context.run !== undefined && { run: context.run }),
@@ -235,6 +240,25 @@ function zerosToKeep(
   const share = `${((100 * zeros) / all).toFixed(1)} %`;
   log?.(`zeros stay zero: ${share} of ${kept.zeros.size} weights with ${all} elements`);
   return [kept];
+}
+
+/** Settings with those of the options over them: rates multiply. */
+function together(
+  own: ReadonlyMap<string, WeightSettings>,
+  given: ReadonlyMap<string, WeightSettings>,
+): ReadonlyMap<string, WeightSettings> {
+  const over = [...given].map(([name, { frozen, rateFactor, decay }]): [string, WeightSettings] => {
+    const under = own.get(name);
+    return [
+      name,
+      {
+        frozen: frozen || (under?.frozen ?? false),
+        rateFactor: rateFactor * (under?.rateFactor ?? 1),
+        decay: decay ?? under?.decay,
+      },
+    ];
+  });
+  return new Map([...own, ...over]);
 }
 
 /** What was given of the options that have defaults by model. */

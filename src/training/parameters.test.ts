@@ -1,9 +1,10 @@
 import { expect, test } from "vitest";
-import { makeGraph, makeNode } from "../graph/graph.ts";
+import { fakeQuantizeNode } from "../autodiff/fake-quantize.ts";
+import { makeGraph, makeNode, type Node } from "../graph/graph.ts";
 import { random } from "../random.ts";
 import { float32, int64 } from "../tensor/tensor.ts";
 import { architectures } from "./architectures/index.ts";
-import { parametersOf } from "./parameters.ts";
+import { groupOptions, parametersOf, weightSettings } from "./parameters.ts";
 
 test.each(["gpt", "vit"])("all that a fresh %s is made of learns, but for masks and scales", (arch) => {
   const graph = architectures[arch]!.build({ layers: 1 }, random(0));
@@ -50,4 +51,32 @@ test("kernels hold a map of patches a group, tables and vectors none", () => {
   expect(mobile).toContain(undefined); // biases, norms
   const text = [...matrices("gpt")];
   expect(text.filter(([node]) => /gather|embed/i.test(node)).map(([, held]) => held)).toContain(undefined);
+});
+
+test("steps of fake quantization learn where they have a rule, and what is rounded learns as what reads it", () => {
+  const fake = (inputs: readonly string[], output: string, rule: "none" | "lsq"): Node =>
+    fakeQuantizeNode(inputs, output, `${output}_clipped`, { low: -7, high: 7, rule }, `${output}_fake`);
+  const graph = makeGraph({
+    nodes: [
+      fake(["x", "xs"], "xq", "none"),
+      fake(["w", "ws", "wz"], "wq", "lsq"),
+      makeNode("MatMul", ["xq", "wq"], ["y"], {}, "head"),
+    ],
+    weights: new Map([
+      ["xs", float32([], [0.1])],
+      ["w", float32([2, 2], [1, 2, 3, 4])],
+      ["ws", float32([], [0.2])],
+      ["wz", float32([], [0])],
+    ]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [2, 2] } }],
+    outputs: [{ name: "y" }],
+  });
+  expect(parametersOf(graph).map(({ name, decays }) => [name, decays])).toEqual([
+    ["w", true],
+    ["ws", false],
+    ["wz", false],
+  ]);
+  expect(parametersOf(graph)[0]!.matrices).toEqual([1, 2, 2]);
+  const frozen = weightSettings(graph, groupOptions.parse({ freeze: ["head"] }));
+  expect([...frozen].filter(([, { frozen }]) => frozen).map(([name]) => name)).toEqual(["xs", "w", "ws", "wz"]);
 });

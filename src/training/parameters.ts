@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { fakeQuantizeOf, fakeQuantizeOp } from "../autodiff/fake-quantize.ts";
 import { didYouMean, fail } from "../errors.ts";
 import { type Graph, intAttribute, isNode, type Node, nodeLabel, opKey } from "../graph/graph.ts";
 import { matcher } from "../graph/select.ts";
@@ -110,8 +111,15 @@ export function weightSettings(graph: Graph, groups: GroupOptions): ReadonlyMap<
 function weightsFitting(graph: Graph, pattern: string): ReadonlySet<string> {
   const fits = matcher(pattern);
   const found = new Set([...graph.weights.keys()].filter((name) => fits({ name, op: "", domain: "" })));
+  const { producer } = links(graph);
   for (const node of allNodes(graph)) {
-    if (fits(node)) for (const name of node.inputs) if (graph.weights.has(name)) found.add(name);
+    if (!fits(node)) continue;
+    const fakes = node.inputs
+      .map((name) => producer.get(name))
+      .filter((maker) => maker && isNode(maker, fakeQuantizeOp));
+    // what is fake-quantized for a node belongs to it
+    const names = [node, ...fakes].flatMap((reader) => reader!.inputs);
+    for (const name of names) if (graph.weights.has(name)) found.add(name);
   }
   return found;
 }
@@ -146,7 +154,10 @@ export function parametersOf(graph: Graph, trains: (node: Node) => boolean = () 
     const roles = nodes.map((node) => roleOf(graph, node, name, weight));
     if (roles.some((role) => role === "none") || roles.length === 0 || !nodes.some(trains)) return [];
     const decays = roles.includes("weight");
-    const matrices = decays ? matricesOf(weight.shape, nodes) : undefined;
+    const readers = nodes.flatMap((node) =>
+      isNode(node, fakeQuantizeOp) ? consumersOf(graph, node.outputs[0]!) : [node],
+    );
+    const matrices = decays ? matricesOf(weight.shape, readers) : undefined;
     return [{ name, nodes: nodes.map(nodeLabel), decays, ...(matrices && { matrices }) }];
   });
 }
@@ -170,13 +181,16 @@ type Role = "weight" | "vector" | "none";
 function roleOf(graph: Graph, node: Node, value: string, weight: Tensor): Role {
   const places = node.inputs.flatMap((input, i) => (input === value ? [i] : []));
   if (places.length === 0) return "none"; // read inside control flow
+  if (isNode(node, fakeQuantizeOp) && !places.includes(0)) {
+    return fakeQuantizeOf(node).rule === "none" ? "none" : "vector";
+  }
   const positions = learned[opKey(node)];
   if (positions) {
     if (places.every((i) => positions.weights.includes(i))) return "weight";
     return places.every((i) => positions.vectors.includes(i) || positions.weights.includes(i)) ? "vector" : "none";
   }
-  if (node.domain !== "") return "none";
-  if (views.has(node.op) && places.every((i) => i === 0)) {
+  if (node.domain !== "" && !isNode(node, fakeQuantizeOp)) return "none";
+  if ((views.has(node.op) || isNode(node, fakeQuantizeOp)) && places.every((i) => i === 0)) {
     const shown = node.outputs[0]!;
     const roles = consumersOf(graph, shown).map((reader) => roleOf(graph, reader, shown, weight));
     if (roles.length === 0 || roles.includes("none") || links(graph).outputs.has(shown)) return "none";

@@ -54,6 +54,8 @@ export interface TrainContext {
   /** The model as it is counts as the best, until an epoch is clearly better on the validation split. */
   readonly judgeStart?: boolean;
   readonly batchStatistics?: boolean;
+  /** The part of the schedule of the learning rate that these steps are, as shares of it; the whole if absent. */
+  readonly part?: readonly [from: number, until: number];
   readonly seed: number;
   readonly store?: CheckpointStore;
   /** Identifies the run in its checkpoints. */
@@ -151,7 +153,7 @@ class Run {
     this.#options = options;
     this.#context = context;
     this.#parts = parts;
-    this.#schedule = makeSchedule(options, parts.steps);
+    this.#schedule = scheduleOf(options, parts.steps, context.part);
     this.#buffers = new StateBuffers(parts.step);
     this.#constraints = new Constraints(context.constraints ?? []);
   }
@@ -339,6 +341,13 @@ class Run {
   #withWeights(weights: ReadonlyMap<string, Tensor>): Graph {
     return withWeights(this.#context.result ?? this.#model, weights);
   }
+}
+
+/** The schedule of some steps that are a part of a longer run. */
+function scheduleOf(options: TrainOptions, steps: number, [from, until]: readonly [number, number] = [0, 1]): Schedule {
+  const all = Math.round(steps / (until - from));
+  const whole = makeSchedule(options, all);
+  return (step) => whole(Math.round(from * all) + step);
 }
 
 async function countSamples(data: Dataset, split: string | undefined): Promise<number> {
