@@ -21,6 +21,8 @@ export interface Observation {
 /** Choices of {@link chooseRange}. */
 export interface RangeOptions {
   readonly dtype: DType;
+  /** So many bits of the type's; all if absent. */
+  readonly bits?: number;
   readonly symmetric: boolean;
   /** For "percentile": the share kept, in percent, split over both ends. */
   readonly percentile: number;

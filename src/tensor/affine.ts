@@ -20,6 +20,8 @@ export interface AffineOptions {
   readonly symmetric?: boolean;
   /** One bit less: int8 -64..64, uint8 0..127. Products of pairs then fit int16 on processors without VNNI. */
   readonly reduceRange?: boolean;
+  /** So many bits of the type's: uint8 with 4 is 0..15, int8 with 4 is -8..7. All of them if absent. */
+  readonly bits?: number;
 }
 
 /**
@@ -29,14 +31,19 @@ export interface AffineOptions {
  * @throws PareError for types that are not integers
  */
 export function quantizedRange(dtype: DType, options: AffineOptions = {}): readonly [qmin: number, qmax: number] {
-  const [low, high] = integerRange(dtype);
-  const { bits, kind } = dtypes[dtype];
+  const { kind } = dtypes[dtype];
+  const bits = options.bits ?? dtypes[dtype].bits;
+  const [low, high] = options.bits === undefined ? integerRange(dtype) : bitsRange(bits, kind === "int");
   if (options.reduceRange) {
     const quarter = 2 ** (bits - 2);
     if (kind === "int") return [-quarter, quarter];
     return [options.symmetric && bits >= 8 ? 1 : 0, 2 * quarter - 1];
   }
   return options.symmetric && bits >= 8 ? [low + 1, high] : [low, high];
+}
+
+function bitsRange(bits: number, signed: boolean): readonly [low: number, high: number] {
+  return signed ? [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] : [0, 2 ** bits - 1];
 }
 
 /** Smallest positive normal float32: a smaller scale would lose its own digits. */
@@ -83,6 +90,8 @@ export interface WeightOptions extends AffineOptions {
   readonly axis: number | null;
   /** Scales to use instead of the smallest that cover the weights: one, or one an index of the axis. */
   readonly scale?: Float32Array;
+  /** Zero points to go with the scales given, instead of those that put the least weight on the lowest integer. */
+  readonly zeroPoints?: Int32Array;
   /** Type of the scales, hence of the values after DequantizeLinear; float32 by default. */
   readonly scaleType?: "float32" | "float16";
   /** Name of the weight, for errors. */
@@ -121,9 +130,10 @@ export function quantizeWeight(t: Tensor, options: WeightOptions): QuantizedWeig
     const grid = affineParams(min[c]!, max[c]!, dtype, options);
     scales[c] = storedScale(options.scale?.[c] ?? grid.scale, scaleType);
     const moved = !options.symmetric && scales[c] !== grid.scale;
-    zeroPoints[c] = moved
+    const found = moved
       ? clamp(roundHalfEven(grid.qmin - Math.min(min[c]!, 0) / scales[c]!), grid.qmin, grid.qmax)
       : grid.zeroPoint;
+    zeroPoints[c] = options.zeroPoints?.[c] ?? found;
   }
   const [qmin, qmax] = quantizedRange(dtype, options);
   const integers = integerArray(dtype, data.length);

@@ -1,7 +1,13 @@
 import type { Calibration } from "../../analysis/calibrate.ts";
 import type { Draft } from "../../graph/edit.ts";
 import { floatAttribute, type Graph, makeNode, type Node } from "../../graph/graph.ts";
-import { dequantize, type QuantizedWeight, quantizeWeight, type WeightOptions } from "../../tensor/affine.ts";
+import {
+  type Affine,
+  dequantize,
+  type QuantizedWeight,
+  quantizeWeight,
+  type WeightOptions,
+} from "../../tensor/affine.ts";
 import { float32, type Tensor, tensor, toFloat32 } from "../../tensor/tensor.ts";
 import { biasCorrection } from "./bias.ts";
 import { dataInputs, weightOf } from "./rules.ts";
@@ -14,6 +20,25 @@ export interface EmitOptions {
   readonly symmetricActivations: boolean;
   readonly symmetricWeights: boolean;
   readonly reduceRange: boolean;
+  /** Grids that are known already, in place of those that would be found. */
+  readonly given?: GivenGrids;
+}
+
+/** Grids that training found. */
+export interface GivenGrids {
+  /** By source of the plan. */
+  readonly activations: ReadonlyMap<string, Affine>;
+  /** Of constants beside activations, by name. */
+  readonly constants: ReadonlyMap<string, Affine>;
+  /** Of weights, by name: symmetric, one scale or one an output channel. */
+  readonly weights: ReadonlyMap<string, GivenWeight>;
+}
+
+/** The scales of a weight whose elements lie on their grid. */
+export interface GivenWeight {
+  readonly scales: Float32Array;
+  /** Type that its integers fit. */
+  readonly dtype: "int8" | "int4" | "int2";
 }
 
 interface IntegerWeight {
@@ -28,9 +53,10 @@ interface IntegerWeight {
 export interface Constants {
   readonly options: EmitOptions;
   /**
-   * A weight, dequantized. `floor` bounds the scales from below, so that a bias with scale s_x * s_w fits int32.
+   * A weight, dequantized. `floor` bounds the scales from below, so that a bias with scale s_x * s_w fits int32; of a single
+   * scale it is asked without a channel.
    */
-  weight(name: string, t: Tensor, axis: number | null, floor: (channel: number) => number): IntegerWeight;
+  weight(name: string, t: Tensor, axis: number | null, floor: (channel?: number) => number): IntegerWeight;
   /** A constant beside activations, on a grid of the activations' type, dequantized. */
   activation(name: string, t: Tensor): string;
   /** A bias as int32 with the scale of the accumulator, s_x * s_w, and zero point 0 (left out), dequantized. */
@@ -57,15 +83,18 @@ export function constantsOf(draft: Draft, options: EmitOptions): Constants {
   return {
     options,
     weight(name, t, layoutAxis, floor) {
-      const { weightType: dtype, symmetricWeights: symmetric, reduceRange } = options;
-      const axis = options.perChannel ? layoutAxis : null;
-      const settings = { dtype, axis, symmetric, reduceRange, name };
+      const { weightType, symmetricWeights, reduceRange, given } = options;
+      const known = given?.weights.get(name);
+      const axis = (known ? known.scales.length > 1 : options.perChannel) ? layoutAxis : null;
+      const settings: WeightOptions = known
+        ? { dtype: known.dtype, axis, symmetric: true, name, scale: known.scales }
+        : { dtype: weightType, axis, symmetric: symmetricWeights, reduceRange, name };
       const plain = quantizedOnce(t, settings);
-      const raised = plain.scales.map((scale, c) => Math.max(scale, floor(c)));
+      const raised = plain.scales.map((scale, c) => Math.max(scale, floor(axis === null ? undefined : c)));
       const isRaised = raised.some((scale, c) => scale !== plain.scales[c]);
       const key = `${name}:${axis}:${isRaised ? raised.join() : ""}`;
-      const known = weights.get(key);
-      if (known) return known;
+      const before = weights.get(key);
+      if (before) return before;
       const quantized = isRaised ? quantizeWeight(t, { ...settings, scale: raised }) : plain;
       const { values, scales, zeroPoints } = quantized;
       const rounded = (): Float32Array => dequantize(values, scales, zeroPoints, axis);
@@ -74,9 +103,11 @@ export function constantsOf(draft: Draft, options: EmitOptions): Constants {
       return made;
     },
     activation(name, t) {
-      const { activationType: dtype, symmetricActivations: symmetric } = options;
+      const { activationType: dtype, symmetricActivations: symmetric, given } = options;
+      const grid = given?.constants.get(name);
+      const fixed = grid && { scale: Float32Array.of(grid.scale), zeroPoints: Int32Array.of(grid.zeroPoint) };
       const made =
-        activations.get(name) ?? place(name, quantizeWeight(t, { dtype, axis: null, symmetric, name }), null);
+        activations.get(name) ?? place(name, quantizeWeight(t, { dtype, axis: null, symmetric, name, ...fixed }), null);
       activations.set(name, made);
       return made;
     },
@@ -99,7 +130,8 @@ const quantizedWeights = new WeakMap<Tensor, Map<string, QuantizedWeight>>();
 function quantizedOnce(t: Tensor, settings: WeightOptions): QuantizedWeight {
   const perTensor = quantizedWeights.get(t) ?? new Map<string, QuantizedWeight>();
   quantizedWeights.set(t, perTensor);
-  const key = `${settings.dtype} ${settings.axis} ${settings.symmetric} ${settings.reduceRange}`;
+  const { dtype, axis, symmetric, reduceRange, scale } = settings;
+  const key = `${dtype} ${axis} ${symmetric} ${reduceRange} ${scale?.join() ?? ""}`;
   const made = perTensor.get(key) ?? quantizeWeight(t, settings);
   perTensor.set(key, made);
   return made;
@@ -129,10 +161,9 @@ export function withWeights(
   const alpha = original.op === "Gemm" ? floatAttribute(original, "alpha", 1) : 1;
   const bias = biasOf(original, graph);
   const floorOf = (b: number): number => Math.abs(b) / (step * Math.abs(alpha) * biasLimit);
-  const perChannel = constants.options.perChannel && weight.axis !== null;
   const largest = bias?.reduce((m, b) => Math.max(m, Math.abs(b)), 0) ?? 0;
   const { name, scales, rounded } = constants.weight(weight.name, weight.tensor, weight.axis, (c) =>
-    floorOf(perChannel ? (bias?.[c] ?? 0) : largest),
+    floorOf(c === undefined ? largest : (bias?.[c] ?? 0)),
   );
   const shift = calibration && biasCorrection(original, graph, rounded, calibration);
   const corrected = shift ? Float32Array.from(shift, (s, c) => (bias?.[c] ?? 0) + alpha * s) : bias;

@@ -1,11 +1,13 @@
 import type { Calibration } from "../../analysis/calibrate.ts";
 import type { Range } from "../../analysis/ranges.ts";
-import { type Draft, edit, renameReads } from "../../graph/edit.ts";
+import type { Draft } from "../../graph/edit.ts";
 import { type Graph, makeNode } from "../../graph/graph.ts";
 import { links } from "../../graph/walk.ts";
 import { affineParams } from "../../tensor/affine.ts";
+import { integerRange } from "../../tensor/dtype.ts";
 import { float32, type Tensor, tensor } from "../../tensor/tensor.ts";
 import { constantsOf, type EmitOptions, withConstants, withWeights } from "./constants.ts";
+import { place } from "./place.ts";
 import { integerOnly, type Plan } from "./plan.ts";
 import { kindOf } from "./rules.ts";
 
@@ -16,6 +18,8 @@ interface Grid {
   readonly step: number;
   /** The smallest number on the grid. */
   readonly lowest: number;
+  /** Names of the least and the largest integer, where these are not the type's own. */
+  readonly bounds: readonly [string, string] | undefined;
 }
 
 /**
@@ -32,62 +36,29 @@ export function emit(
   options: EmitOptions,
   calibration?: Calibration,
 ): Graph {
-  return edit(graph, (draft) => {
+  return place(graph, plan, (draft) => {
     const grids = activationGrids(draft, plan, ranges, options);
-    const real = new Map<string, string>(); // value -> what its integer kernel writes
-    const rounded = new Map<string, string>(); // value -> what its DequantizeLinear writes
-    const { producer, outputs } = links(graph);
-    for (const [name, source] of plan.values) {
-      const maker = producer.get(name);
-      const hidden = maker !== undefined && integerOnly(maker, plan) && outputs.has(name);
-      const before = hidden ? draft.fresh(`${name}_float`) : name;
-      const after = hidden ? name : draft.fresh(`${name}_dequantized`);
-      const grid = grids.get(source)!;
-      const { scale, zeroPoint } = grid;
-      const integers = draft.fresh(`${name}_quantized`);
-      const guarded = needsGuard(name, graph, plan) ? guard(draft, before, grid) : before;
-      draft.add(makeNode("QuantizeLinear", [guarded, scale, zeroPoint], [integers]));
-      draft.add(makeNode("DequantizeLinear", [integers, scale, zeroPoint], [after]));
-      real.set(name, before);
-      rounded.set(name, after);
-    }
     const constants = constantsOf(draft, options);
-    for (const node of graph.nodes) {
-      if (plan.absorbed.has(node)) {
-        draft.replace(node);
-        continue;
-      }
-      let changed = renameReads(node, (name) => {
-        const maker = producer.get(name);
-        const readsInteger = plan.integer.has(node) || (maker !== undefined && integerOnly(maker, plan));
-        return readsInteger ? (rounded.get(name) ?? name) : name;
-      });
-      if (plan.integer.has(node)) {
+    return {
+      round({ name, source, before, after }) {
+        const grid = grids.get(source)!;
+        const { scale, zeroPoint, bounds } = grid;
+        const integers = draft.fresh(`${name}_quantized`);
+        const guarded = needsGuard(name, graph, plan) ? guard(draft, before, grid) : before;
+        const wide = bounds ? draft.fresh(`${name}_unclipped`) : integers;
+        draft.add(makeNode("QuantizeLinear", [guarded, scale, zeroPoint], [wide]));
+        // on the integers: in front of QuantizeLinear a Clip would keep the runtime from its integer kernels
+        if (bounds) draft.add(makeNode("Clip", [wide, ...bounds], [integers]));
+        draft.add(makeNode("DequantizeLinear", [integers, scale, zeroPoint], [after]));
+      },
+      inside(changed, node) {
         const grid = grids.get(plan.values.get(node.inputs[0]!) ?? "");
-        changed = plan.compute.has(node)
+        return plan.compute.has(node)
           ? withWeights(changed, node, graph, constants, grid!.step, calibration)
           : withConstants(changed, node, graph, constants);
-      }
-      const made = changed.outputs.map((name) => {
-        const last = clampedAs(name, graph, plan);
-        return real.get(last) ?? last;
-      });
-      if (made.some((name, i) => name !== changed.outputs[i])) changed = { ...changed, outputs: made };
-      if (changed !== node) draft.replace(node, changed);
-    }
+      },
+    };
   });
-}
-
-/** The name under which a value leaves the absorbed clamps behind it. */
-function clampedAs(name: string, graph: Graph, plan: Plan): string {
-  let at = name;
-  for (;;) {
-    const next = (links(graph).consumers.get(at) ?? []).find(
-      (node) => plan.absorbed.has(node) && node.inputs[0] === at,
-    );
-    if (!next) return at;
-    at = next.outputs[0]!;
-  }
 }
 
 /**
@@ -123,13 +94,20 @@ function activationGrids(
   const grids = new Map<string, Grid>();
   for (const source of plan.values.values()) {
     if (grids.has(source)) continue;
-    const [min, max] = plan.fixed.get(source) ?? ranges.get(source)!;
-    const grid = affineParams(min, max, options.activationType, { symmetric: options.symmetricActivations });
+    const dtype = options.activationType;
+    const [min, max] = plan.fixed.get(source) ?? ranges.get(source) ?? [0, 0];
+    const given = options.given?.activations.get(source);
+    const grid = given ?? affineParams(min, max, dtype, { symmetric: options.symmetricActivations });
+    const integer = (stem: string, value: number): string =>
+      draft.constant(`${source}_${stem}`, integerScalar(dtype, value));
+    const [least, most] = integerRange(dtype);
+    const narrow = given && (given.qmin > least || given.qmax < most);
     grids.set(source, {
       scale: draft.constant(`${source}_scale`, float32([], [grid.scale])),
-      zeroPoint: draft.constant(`${source}_zero_point`, integerScalar(options.activationType, grid.zeroPoint)),
+      zeroPoint: integer("zero_point", grid.zeroPoint),
       step: grid.scale,
       lowest: grid.scale * (grid.qmin - grid.zeroPoint),
+      bounds: narrow ? [integer("least", given.qmin), integer("most", given.qmax)] : undefined,
     });
   }
   return grids;
