@@ -19,7 +19,8 @@ export const fakeQuantizeOp = "pare:FakeQuantize";
 /**
  * What a `pare:FakeQuantize` does: (x, s, z) -> (y, c), with c = clamp(x / s, low - z, high - z) and y = s round(c), halves
  * rounded to even: the numbers that QuantizeLinear and DequantizeLinear make of x. The offset z may be left out (0); it is
- * rounded itself, so that zero is on the grid. Of two levels y = s sign(c), and sign(0) is -1.
+ * rounded itself, so that zero is on the grid. Of two levels y = s sign(c), and sign(0) is -1. Without s, which a weight
+ * with a view may leave out, it is the mean magnitude of each channel, and no gradient passes through it.
  */
 export interface FakeQuantize {
   /** Bounds of the integers; of two levels, in steps, of the window that gradients pass in. */
@@ -37,6 +38,9 @@ export interface FakeQuantize {
   /** The weight's own shape, where there is a view. */
   readonly shape?: readonly number[];
 }
+
+/** What a mean magnitude is at least: below, numbers lose their digits. */
+export const leastStep = 2 ** -100;
 
 /** Makes a node; the second output, which the gradient reads, gets its name from the first. */
 export function fakeQuantizeNode(

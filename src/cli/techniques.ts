@@ -47,6 +47,10 @@ export const techniqueRows: Readonly<Record<string, TechniqueRow>> = {
     summary: "Store weights in 8, 4, 3, 2 bits, ternary or binary; activations stay in floating point.",
     load: async () => (await import("../techniques/quantize-weights/index.ts")).quantizeWeights as Technique,
   },
+  "quantize-aware-train": {
+    summary: "Train with the rounding to 8 to 1 bits in the model, step sizes learned, and write the integers.",
+    load: async () => (await import("../techniques/quantize-aware-train/index.ts")).quantizeAwareTrain as Technique,
+  },
   "convert-float": {
     summary: "Convert weights and arithmetic to float16 or bfloat16, or back to float32, with range checks.",
     load: async () => (await import("../techniques/convert-float/index.ts")).convertFloat as Technique,

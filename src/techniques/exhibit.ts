@@ -11,6 +11,7 @@ export type Exhibit =
   | GroupsExhibit
   | ProgressExhibit
   | FormatsExhibit
+  | GridsExhibit
   | TrainingExhibit;
 
 /** What a number is. */
@@ -110,6 +111,31 @@ export interface FormatsExhibit {
       readonly bits: number;
       readonly damage: number;
     }[];
+  }[];
+}
+
+/** The grids of integers that layers compute on, and how training moved them. */
+export interface GridsExhibit {
+  readonly kind: "grids";
+  /** In the order of execution. */
+  readonly layers: readonly {
+    /** Label of the node that reads the weight. */
+    readonly name: string;
+    readonly elements: number;
+    /** How wide the weights are: "4 bits", "ternary", "binary". */
+    readonly width: string;
+    /** Bytes of the integers and scales as tight as they can be packed, and as they are in the file. */
+    readonly packed: number;
+    readonly stored: number;
+  }[];
+  /** What the integers span before training and after it. */
+  readonly ranges: readonly {
+    /** Label of the layer whose weights these are, or name of a value. */
+    readonly name: string;
+    readonly of: "weights" | "activations";
+    readonly bits: number;
+    readonly before: readonly [low: number, high: number];
+    readonly after: readonly [low: number, high: number];
   }[];
 }
 

@@ -2,6 +2,7 @@ import { convertFloat } from "./convert-float/index.ts";
 import { pruneChannels } from "./prune-channels/index.ts";
 import { pruneLayers } from "./prune-layers/index.ts";
 import { pruneWeights } from "./prune-weights/index.ts";
+import { quantizeAwareTrain } from "./quantize-aware-train/index.ts";
 import { quantizeDynamic } from "./quantize-dynamic/index.ts";
 import { quantizeStatic } from "./quantize-static/index.ts";
 import { quantizeWeights } from "./quantize-weights/index.ts";
@@ -21,6 +22,7 @@ export const techniques: Readonly<Record<string, Technique>> = {
   "quantize-dynamic": quantizeDynamic as Technique,
   "quantize-static": quantizeStatic as Technique,
   "quantize-weights": quantizeWeights as Technique,
+  "quantize-aware-train": quantizeAwareTrain as Technique,
   "convert-float": convertFloat as Technique,
 };
 
@@ -29,6 +31,7 @@ export * from "./exhibit.ts";
 export { pruneChannels } from "./prune-channels/index.ts";
 export { pruneLayers } from "./prune-layers/index.ts";
 export { pruneWeights } from "./prune-weights/index.ts";
+export { quantizeAwareTrain } from "./quantize-aware-train/index.ts";
 export { quantizeDynamic } from "./quantize-dynamic/index.ts";
 export { quantizeStatic } from "./quantize-static/index.ts";
 export { quantizeWeights } from "./quantize-weights/index.ts";

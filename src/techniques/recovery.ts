@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Dataset } from "../data/dataset.ts";
+import { withValidation } from "../data/hold-out.ts";
 import { fail } from "../errors.ts";
 import { graphDigest } from "../formats/digest.ts";
 import type { Graph } from "../graph/graph.ts";
@@ -81,6 +82,15 @@ export async function recover(graph: Graph, options: RecoveryOptions, context: R
     ...(part && { part }),
     ...(store && { store }),
   });
+}
+
+/** The context with one part of the training data held out: trainings of one step compare only on the same samples. */
+export function withHeldOut(context: Context, { holdOut }: Pick<RecoveryOptions, "holdOut">): Context {
+  const data = context.training?.data ?? context.data;
+  if (!data) return context;
+  const seed = context.random.fork("hold out").int(2 ** 31);
+  const held = withValidation(data, data.splits[0]!, { share: holdOut, seed });
+  return { ...context, training: { ...context.training, data: held } };
 }
 
 function epochLine({ epoch, loss, score, metric, seconds }: EpochRecord): string {

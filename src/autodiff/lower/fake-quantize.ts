@@ -1,5 +1,5 @@
 import type { Node } from "../../graph/graph.ts";
-import { type FakeQuantize, fakeQuantizeOf } from "../fake-quantize.ts";
+import { type FakeQuantize, fakeQuantizeOf, leastStep } from "../fake-quantize.ts";
 import { above, div, mul, sub } from "../rules/helpers.ts";
 import { ints, scalar, type Writer } from "../writer.ts";
 
@@ -8,8 +8,15 @@ export function fakeQuantize(g: Writer, node: Node): readonly [y: string, c: str
   const [x, scale, offset] = node.inputs as [string, string, string | undefined];
   const how = fakeQuantizeOf(node);
   if (!how.view || !how.shape) return onGrid(g, x, scale, offset, how);
-  const [y, c] = onGrid(g, g.op("Reshape", [x, ints(g, how.view)]), scale, offset, how);
+  const seen = g.op("Reshape", [x, ints(g, how.view)]);
+  const [y, c] = onGrid(g, seen, scale || meanMagnitude(g, seen), offset, how);
   return [g.op("Reshape", [y, ints(g, how.shape)]), c];
+}
+
+/** Mean magnitude of every channel of a view; above zero, since it divides. */
+function meanMagnitude(g: Writer, x: string): string {
+  const mean = g.op("ReduceMean", [g.op("Abs", [x]), ints(g, [1])], { keepdims: 1 });
+  return g.op("Max", [mean, scalar(g, leastStep)]);
 }
 
 /** The same of a value that lies however it lies; scale and offset broadcast to it. */

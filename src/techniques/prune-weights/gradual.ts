@@ -1,9 +1,8 @@
 import { type Graph, nodeLabel } from "../../graph/graph.ts";
-import { recover } from "../recovery.ts";
+import { recover, withHeldOut } from "../recovery.ts";
 import type { Context } from "../technique.ts";
 import { scoresInTraining } from "./check.ts";
 import { GradualPruning } from "./gradual-pruning.ts";
-import { withHeldOut } from "./rounds.ts";
 import type { Plan } from "./targets.ts";
 
 /** Prunes while the model trains, on the schedule of the options. */

@@ -1,4 +1,3 @@
-import { withValidation } from "../../data/hold-out.ts";
 import { fail } from "../../errors.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { metricOf } from "../../metrics/index.ts";
@@ -7,7 +6,7 @@ import { keepZeros } from "../../training/keep-zeros.ts";
 import { Snapshot } from "../../training/snapshot.ts";
 import { withWeights } from "../../training/state.ts";
 import type { TrainResult } from "../../training/train.ts";
-import { recover } from "../recovery.ts";
+import { recover, withHeldOut } from "../recovery.ts";
 import type { Context } from "../technique.ts";
 import { type Layer, surveyLayers } from "./layers.ts";
 import { maskedTensor } from "./masked.ts";
@@ -78,15 +77,6 @@ function withZerosOf(pruned: Graph, weights: Graph, layers: readonly Layer[]): G
     return [name, maskedTensor(weights.weights.get(name)!, mask, undefined)];
   });
   return withWeights(weights, new Map(masked));
-}
-
-/** The context with one part of the training data held out: rounds compare only on the same samples. */
-export function withHeldOut(context: Context, { holdOut }: PruneWeightsOptions): Context {
-  const data = context.training?.data ?? context.data;
-  if (!data) return context;
-  const seed = context.random.fork("hold out").int(2 ** 31);
-  const held = withValidation(data, data.splits[0]!, { share: holdOut, seed });
-  return { ...context, training: { ...context.training, data: held } };
 }
 
 function roundLine({ sparsity, trained: { best, records } }: Round, round: number, rounds: number): string {

@@ -38,7 +38,7 @@ export interface GivenGrids {
 export interface GivenWeight {
   readonly scales: Float32Array;
   /** Type that its integers fit. */
-  readonly dtype: "int8" | "int4" | "int2";
+  readonly dtype: "int8" | "int4";
 }
 
 interface IntegerWeight {

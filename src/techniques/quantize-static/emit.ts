@@ -50,6 +50,7 @@ export function emit(
         // on the integers: in front of QuantizeLinear a Clip would keep the runtime from its integer kernels
         if (bounds) draft.add(makeNode("Clip", [wide, ...bounds], [integers]));
         draft.add(makeNode("DequantizeLinear", [integers, scale, zeroPoint], [after]));
+        return after;
       },
       inside(changed, node) {
         const grid = grids.get(plan.values.get(node.inputs[0]!) ?? "");

@@ -16,8 +16,8 @@ export interface Rounding {
 
 /** How a plan is written: as integers, or as what simulates them. */
 export interface Placer {
-  /** Writes what rounds a value. */
-  round(rounding: Rounding): void;
+  /** Writes what rounds a value, and gives the result's name: `after`, which it has to be where the value is an output. */
+  round(rounding: Rounding): string;
   /** A node that computes on rounded values: with its inputs renamed already, and as it is in the graph. */
   inside(changed: Node, original: Node): Node;
 }
@@ -37,9 +37,8 @@ export function place(graph: Graph, plan: Plan, placerOf: (draft: Draft) => Plac
       const hidden = maker !== undefined && integerOnly(maker, plan) && outputs.has(name);
       const before = hidden ? draft.fresh(`${name}_float`) : name;
       const after = hidden ? name : draft.fresh(`${name}_dequantized`);
-      placer.round({ name, source, before, after });
       real.set(name, before);
-      rounded.set(name, after);
+      rounded.set(name, placer.round({ name, source, before, after }));
     }
     for (const node of graph.nodes) {
       if (plan.absorbed.has(node)) {

@@ -1,0 +1,58 @@
+import type { Graph } from "../../graph/graph.ts";
+import { isNode } from "../../graph/graph.ts";
+import type { Tensors } from "../../platform/runtime.ts";
+import { unfoldBatchNorm } from "../../training/unfold-batch-norm.ts";
+import { simplify } from "../simplify/index.ts";
+import type { Context } from "../technique.ts";
+import type { Options } from "./options.ts";
+
+/** A model in two forms, whose values have the same names. */
+export interface Forms {
+  /** As it will run: batch normalization is in the weights before it. */
+  readonly folded: Graph;
+  /** As it is trained: with batch normalization on its own, where that is wanted and there is some. */
+  readonly trained: Graph;
+}
+
+const normalization = "BatchNormalization";
+
+/** Both forms of a model. */
+export async function formsOf(graph: Graph, options: Options, context: Context): Promise<Forms> {
+  const quiet = { ...context, skip: () => {} };
+  // a normalization in front of a layer scales its inputs, which no scale of an output channel can take up later
+  const preceding = await simplify({ off: ["fold-following"] }).apply(graph, quiet);
+  const unfolded = await simplify({ exclude: [normalization] }).apply(preceding, quiet);
+  const folded = await fold(unfolded, context);
+  if (!foldsLater(options)) return { folded, trained: folded };
+  if (options.unfoldBatchNorm && !unfolded.nodes.some((node) => isNode(node, normalization))) {
+    const trained = await unfoldBatchNorm(folded, context.runtime, feeds(context), {
+      skip: context.skip,
+      signal: context.signal,
+    });
+    return { folded, trained };
+  }
+  return { folded, trained: unfolded };
+}
+
+/** The form that runs. */
+export function fold(graph: Graph, context: Context): Promise<Graph> {
+  return simplify().apply(graph, { ...context, skip: () => {} });
+}
+
+/** Whether batch normalization is folded after quantization: a scale of each channel takes up its factor. */
+function foldsLater({ perChannel, foldBatchNorm, epochs }: Options): boolean {
+  return perChannel && !foldBatchNorm && epochs > 0;
+}
+
+/** Samples that the statistics of batch normalization put back are measured on. */
+const unfoldSamples = 1024;
+
+function feeds({ data, random }: Context): AsyncIterable<Tensors> {
+  const seed = random.fork("unfold").int(2 ** 31);
+  return {
+    async *[Symbol.asyncIterator]() {
+      if (!data) return;
+      for await (const { inputs } of data.batches({ batch: 32, limit: unfoldSamples, seed })) yield inputs;
+    },
+  };
+}
