@@ -1,12 +1,13 @@
 import { expect, test } from "vitest";
 import type { LedgerEntry } from "../recipe/ledger.ts";
-import type { Exhibit, FormatsExhibit, SensitivityExhibit } from "../techniques/exhibit.ts";
+import type { Exhibit, FormatsExhibit, GridsExhibit, SensitivityExhibit } from "../techniques/exhibit.ts";
 import {
   bySensitivity,
   exhibitSections,
   formatNames,
   formatsSentence,
   frozenGroups,
+  gridsSentence,
   groupsSentence,
   notes,
   quantityText,
@@ -114,6 +115,23 @@ test("zeros and cuts are summed up", () => {
 
 test("layers of a scan stand by what they lose, broken ones first", () => {
   expect(bySensitivity(scan).map(({ name }) => name)).toEqual(["broken", "weak", "sturdy", "not tried"]);
+});
+
+test("grids are counted by width, weighed packed and as they are, and shown by how far they moved", () => {
+  const layer = { name: "a", elements: 100, width: "4 bits", packed: 54, stored: 104 };
+  const range = { name: "a", of: "weights", bits: 4, before: [-1, 1], after: [-1, 1] } as const;
+  const exhibit: GridsExhibit = {
+    kind: "grids",
+    layers: [layer, { ...layer, name: "b" }, { ...layer, name: "c", width: "8 bits", packed: 104 }],
+    ranges: [range, { ...range, name: "still" }, { ...range, name: "far", after: [-0.5, 0.5] }],
+  };
+  expect(gridsSentence(exhibit)).toBe(
+    "3 layers: 2 of 4 bits, 1 of 8 bits. Packed, integers and scales are 212 B; in the file they take 312 B.",
+  );
+  const text = renderTerminal(exhibitSections([entry("quantize-aware-train", [exhibit])]));
+  expect(text).toContain("quantize-aware-train: 3 layers");
+  expect(text).toMatch(/far +weights +4 +-1 to 1 +-0\.500 to 0\.500/);
+  expect(text).not.toContain("still");
 });
 
 test("a terminal and markdown tell what was found", () => {

@@ -2,6 +2,7 @@ import type { LedgerEntry } from "../recipe/ledger.ts";
 import type {
   Exhibit,
   FormatsExhibit,
+  GridsExhibit,
   GroupsExhibit,
   ProgressExhibit,
   Quantity,
@@ -73,6 +74,28 @@ export function groupsSentence({ groups }: GroupsExhibit): string {
   const frozen = groups.length - free.length;
   if (frozen > 0) parts.push(`${frozen} more can't be cut`);
   return `${parts.join("; ")}.`;
+}
+
+/** How wide the weights of layers are, and the bytes of all. */
+export function gridsSentence({ layers }: GridsExhibit): string {
+  const widths = new Map<string, number>();
+  for (const { width } of layers) widths.set(width, (widths.get(width) ?? 0) + 1);
+  const counted = [...widths].map(([width, layers]) => `${count(layers)} of ${width}`);
+  const sum = (of: "packed" | "stored"): number => layers.reduce((total, layer) => total + layer[of], 0);
+  const [packed, stored] = [sum("packed"), sum("stored")];
+  const held = stored === packed ? "" : `; in the file they take ${bytes(stored)}`;
+  return `${layers.length === 1 ? "1 layer" : `${count(layers.length)} layers`}: ${counted.join(", ")}. Packed, integers and scales are ${bytes(packed)}${held}.`;
+}
+
+/** How much longer a range is after training. */
+export function widening({ before, after }: GridsExhibit["ranges"][number]): number {
+  const length = ([low, high]: readonly [number, number]): number => high - low;
+  return length(before) > 0 ? length(after) / length(before) : 1;
+}
+
+/** A range: "-1.20 to 3.40". */
+export function rangeText([low, high]: readonly [number, number]): string {
+  return `${significant(low)} to ${significant(high)}`;
 }
 
 /** Frozen groups by the reason, most frequent first. */
@@ -157,6 +180,7 @@ export function exhibitSections(ledger: readonly LedgerEntry[]): Section[] {
     ...shown(ledger, "sparsity").map(({ step, exhibit }) => `${step}: ${sparsitySentence(exhibit)}`),
     ...shown(ledger, "groups").map(({ step, exhibit }) => `${step}: ${groupsSentence(exhibit)}`),
     ...shown(ledger, "formats").map(({ exhibit }) => formatsSentence(exhibit)),
+    ...shown(ledger, "grids").map(({ step, exhibit }) => `${step}: ${gridsSentence(exhibit)}`),
   ];
   for (const { step, exhibit } of shown(ledger, "training")) {
     const title = exhibit.name === undefined ? step : `${step}, ${exhibit.name}`;
@@ -167,6 +191,7 @@ export function exhibitSections(ledger: readonly LedgerEntry[]): Section[] {
     ...shown(ledger, "progress").map(progressSection),
     ...shown(ledger, "sensitivity").map(sensitivitySection),
     ...shown(ledger, "formats").map(formatsSection),
+    ...shown(ledger, "grids").flatMap(gridsSection),
   );
   return sections;
 }
@@ -236,6 +261,30 @@ function formatsSection({ exhibit }: Shown<FormatsExhibit>): Section {
       rows,
     },
   };
+}
+
+/** The ranges that training moved most. */
+function gridsSection({ step, exhibit }: Shown<GridsExhibit>): Section[] {
+  const moved = exhibit.ranges
+    .filter((range) => widening(range) !== 1)
+    .toSorted((a, b) => Math.abs(Math.log(widening(b))) - Math.abs(Math.log(widening(a))))
+    .slice(0, mostLayers);
+  if (moved.length === 0) return [];
+  const columns: Column[] = [
+    { title: "value", flexible: true },
+    { title: "of" },
+    { title: "bits", right: true },
+    { title: "calibrated", right: true },
+    { title: "learned", right: true },
+  ];
+  const rows = moved.map(({ name, of, bits, before, after }) => [
+    name,
+    of,
+    String(bits),
+    rangeText(before),
+    rangeText(after),
+  ]);
+  return [{ title: `Ranges that ${step} moved most`, table: { columns, rows } }];
 }
 
 /** At most `most` of some values, evenly picked, the last one among them. */

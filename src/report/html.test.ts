@@ -89,6 +89,23 @@ const exhibits: readonly Exhibit[] = [
     limit: 0.9,
   },
   {
+    kind: "grids",
+    layers: layerNames(40).map((name, i) => ({
+      name,
+      elements: 10 * i,
+      width: "4 bits",
+      packed: 5 * i,
+      stored: 10 * i,
+    })),
+    ranges: layerNames(40).map((name, i) => ({
+      name,
+      of: i % 2 === 0 ? "weights" : "activations",
+      bits: 4,
+      before: [-1, 1],
+      after: [-1, i / 10],
+    })),
+  },
+  {
     kind: "training",
     name: hostile,
     curve: [1, 2, 3].map((step) => ({
@@ -303,6 +320,7 @@ describe("renderHtml", () => {
     "retraining",
     "zeros",
     "groups",
+    "grids",
     "sensitivity",
     "formats",
     "plans",
@@ -314,10 +332,11 @@ describe("renderHtml", () => {
     "environment",
     "methods",
   ];
-  const found = ["rounds", "retraining", "zeros", "groups", "sensitivity", "formats"];
+  const found = ["rounds", "retraining", "zeros", "groups", "grids", "sensitivity", "formats"];
   const nothing: readonly Exhibit[] = [
     { kind: "sparsity", layers: [] },
     { kind: "groups", groups: [] },
+    { kind: "grids", layers: [], ranges: [] },
     { kind: "sensitivity", amount: { name: "a" }, damage: { name: "b" }, layers: [{ name: "c", curve: [] }] },
     { kind: "formats", damage: { name: "b" }, layers: [] },
     { kind: "progress", amount: { name: "a" }, quality: { name: "b", better: "lower" }, rounds: [] },

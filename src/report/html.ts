@@ -5,6 +5,7 @@ import { comparison } from "./sections/comparison.ts";
 import { groups, zeros } from "./sections/cuts.ts";
 import { environment, methods } from "./sections/environment.ts";
 import { formats } from "./sections/formats.ts";
+import { grids } from "./sections/grids.ts";
 import { divergence, latency, weights } from "./sections/inside.ts";
 import { layers } from "./sections/layers.ts";
 import { ledger, leftAlone } from "./sections/ledger.ts";
@@ -25,6 +26,7 @@ const sections: readonly SectionMaker[] = [
   retraining,
   zeros,
   groups,
+  grids,
   sensitivity,
   formats,
   plans,

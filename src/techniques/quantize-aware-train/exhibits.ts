@@ -7,6 +7,7 @@ import { gridOf, type Settled, typeOf } from "./export.ts";
 import type { Simulation } from "./insert.ts";
 import { bitsOf, type Options } from "./options.ts";
 import type { WeightGrid } from "./weight-grids.ts";
+import { widthOf } from "./weight-only.ts";
 
 /** Five ternary digits go into a byte. */
 const ternaryBits = 1.6;
@@ -16,11 +17,11 @@ export function gridsExhibit(
   { graph, coded }: Settled,
   simulation: Simulation,
   learned: Graph,
-  widthOf: (weight: string) => Options["weightBits"],
-  stores: (options: { readonly codes: Int8Array }) => number,
+  wanted: (weight: string) => Options["weightBits"],
+  stored: (codes: Int8Array) => number,
 ): GridsExhibit {
   const layers = [...coded].map(([name, { site, codes, steps }]) => {
-    const width = widthOf(name);
+    const width = wanted(name);
     const packed = width === "ternary" ? ternaryBits : bitsOf(width);
     const bytes = (bits: number): number => Math.ceil((codes.length * bits) / 8) + 4 * steps.length;
     return {
@@ -28,7 +29,7 @@ export function gridsExhibit(
       elements: codes.length,
       width: typeof width === "string" ? width : `${width} bits`,
       packed: bytes(packed),
-      stored: bytes(stores({ codes })),
+      stored: bytes(stored(codes)),
     };
   });
   const ranges: GridsExhibit["ranges"][number][] = [];
@@ -66,8 +67,13 @@ function labelOf(graph: Graph, weight: string): string {
   return nodeLabel(reader);
 }
 
-/** Bits an element takes in the file. */
-export function storedBits({ format, activationBits, weightBits }: Options): (layer: { codes: Int8Array }) => number {
-  if (activationBits === 32) return () => (weightBits === "ternary" ? ternaryBits : bitsOf(weightBits));
-  return ({ codes }) => (format === "packed" ? dtypes[typeOf(codes)].bits : 8);
+/** Bits that an integer of a weight takes in the file. */
+export function storedBits({ format, activationBits, weightBits }: Options): (codes: Int8Array) => number {
+  if (activationBits !== 32) return (codes) => (format === "packed" ? dtypes[typeOf(codes)].bits : 8);
+  const stored = format === "storage" || format === "auto";
+  return (codes) => {
+    const width = widthOf(codes, weightBits, stored);
+    if (stored && width === "ternary") return ternaryBits;
+    return typeof width === "string" ? (stored ? bitsOf(width) : 2) : width;
+  };
 }

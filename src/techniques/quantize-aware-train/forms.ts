@@ -1,5 +1,4 @@
-import type { Graph } from "../../graph/graph.ts";
-import { isNode } from "../../graph/graph.ts";
+import { type Graph, isNode } from "../../graph/graph.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { unfoldBatchNorm } from "../../training/unfold-batch-norm.ts";
 import { simplify } from "../simplify/index.ts";
@@ -16,12 +15,15 @@ export interface Forms {
 
 const normalization = "BatchNormalization";
 
+/** Weights that are equal before training, as fresh ones are, learn apart. */
+const sharing = ["duplicate-weights"];
+
 /** Both forms of a model. */
 export async function formsOf(graph: Graph, options: Options, context: Context): Promise<Forms> {
   const quiet = { ...context, skip: () => {} };
   // a normalization in front of a layer scales its inputs, which no scale of an output channel can take up later
-  const preceding = await simplify({ off: ["fold-following"] }).apply(graph, quiet);
-  const unfolded = await simplify({ exclude: [normalization] }).apply(preceding, quiet);
+  const preceding = await simplify({ off: [...sharing, "fold-following"] }).apply(graph, quiet);
+  const unfolded = await simplify({ off: sharing, exclude: [normalization] }).apply(preceding, quiet);
   const folded = await fold(unfolded, context);
   if (!foldsLater(options)) return { folded, trained: folded };
   if (options.unfoldBatchNorm && !unfolded.nodes.some((node) => isNode(node, normalization))) {
@@ -36,7 +38,7 @@ export async function formsOf(graph: Graph, options: Options, context: Context):
 
 /** The form that runs. */
 export function fold(graph: Graph, context: Context): Promise<Graph> {
-  return simplify().apply(graph, { ...context, skip: () => {} });
+  return simplify({ off: sharing }).apply(graph, { ...context, skip: () => {} });
 }
 
 /** Whether batch normalization is folded after quantization: a scale of each channel takes up its factor. */
