@@ -20,7 +20,8 @@ export const fakeQuantizeOp = "pare:FakeQuantize";
  * What a `pare:FakeQuantize` does: (x, s, z) -> (y, c), with c = clamp(x / s, low - z, high - z) and y = s round(c), halves
  * rounded to even: the numbers that QuantizeLinear and DequantizeLinear make of x. The offset z may be left out (0); it is
  * rounded itself, so that zero is on the grid. Of two levels y = s sign(c), and sign(0) is -1. Without s, which a weight
- * with a view may leave out, it is the mean magnitude of each channel, and no gradient passes through it.
+ * with a view may leave out, it is the mean magnitude of each channel, and no gradient passes through it. With a fourth
+ * input u the step is s u / `parts`, as that of a bias is, which is a number of products; it does not learn then.
  */
 export interface FakeQuantize {
   /** Bounds of the integers; of two levels, in steps, of the window that gradients pass in. */
@@ -33,6 +34,8 @@ export interface FakeQuantize {
   readonly everywhere?: boolean;
   /** Factor on the gradients of s and z; 1 if absent. */
   readonly gradient?: number;
+  /** Parts that a product of steps falls into; 1 if absent. */
+  readonly parts?: number;
   /** A weight is seen as [outer, length, inner] with a step for each outer and inner index, s being [outer, 1, inner]. */
   readonly view?: readonly number[];
   /** The weight's own shape, where there is a view. */
@@ -50,12 +53,13 @@ export function fakeQuantizeNode(
   how: FakeQuantize,
   name: string,
 ): Node {
-  const { low, high, rule = "none", gradient = 1, binary = false, everywhere = false, view, shape } = how;
+  const { low, high, rule = "none", gradient = 1, parts = 1, binary = false, everywhere = false, view, shape } = how;
   const attributes = {
     low: float(low),
     high: float(high),
     rule,
     gradient: float(gradient),
+    parts,
     binary: Number(binary),
     everywhere: Number(everywhere),
     ...(view && shape && { view: [...view], shape: [...shape] }),
@@ -75,6 +79,7 @@ export function fakeQuantizeOf(node: Node): FakeQuantize & { readonly rule: Step
     rule,
     everywhere: intAttribute(node, "everywhere", 0) === 1,
     gradient: floatAttribute(node, "gradient", 1),
+    parts: intAttribute(node, "parts", 1),
     ...(view && shape && { view, shape }),
   };
 }

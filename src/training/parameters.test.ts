@@ -60,13 +60,16 @@ test("steps of fake quantization learn where they have a rule, and what is round
     nodes: [
       fake(["x", "xs"], "xq", "none"),
       fake(["w", "ws", "wz"], "wq", "lsq"),
-      makeNode("MatMul", ["xq", "wq"], ["y"], {}, "head"),
+      // a bias is a number of products of steps, and says nothing of whether these learn
+      fake(["b", "ws", "", "xs"], "bq", "none"),
+      makeNode("Gemm", ["xq", "wq", "bq"], ["y"], {}, "head"),
     ],
     weights: new Map([
       ["xs", float32([], [0.1])],
       ["w", float32([2, 2], [1, 2, 3, 4])],
       ["ws", float32([], [0.2])],
       ["wz", float32([], [0])],
+      ["b", float32([2], [1, 2])],
     ]),
     inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [2, 2] } }],
     outputs: [{ name: "y" }],
@@ -75,8 +78,9 @@ test("steps of fake quantization learn where they have a rule, and what is round
     ["w", true],
     ["ws", false],
     ["wz", false],
+    ["b", false],
   ]);
   expect(parametersOf(graph)[0]!.matrices).toEqual([1, 2, 2]);
   const frozen = weightSettings(graph, groupOptions.parse({ freeze: ["head"] }));
-  expect([...frozen].filter(([, { frozen }]) => frozen).map(([name]) => name)).toEqual(["xs", "w", "ws", "wz"]);
+  expect([...frozen].filter(([, { frozen }]) => frozen).map(([name]) => name)).toEqual(["xs", "w", "ws", "wz", "b"]);
 });

@@ -152,7 +152,7 @@ export function parametersOf(graph: Graph, trains: (node: Node) => boolean = () 
     if (weight.dtype !== "float32" || weight.size === 0) return [];
     const nodes = consumers.get(name) ?? [];
     const roles = nodes.map((node) => roleOf(graph, node, name, weight));
-    if (roles.some((role) => role === "none") || roles.length === 0 || !nodes.some(trains)) return [];
+    if (roles.includes("none") || roles.every((role) => role === "silent") || !nodes.some(trains)) return [];
     const decays = roles.includes("weight");
     const readers = nodes.flatMap((node) =>
       isNode(node, fakeQuantizeOp) ? consumersOf(graph, node.outputs[0]!) : [node],
@@ -175,14 +175,15 @@ function matricesOf(shape: readonly number[], readers: readonly Node[]): Matrice
   return [groups, shape[0]! / groups, size / shape[0]!];
 }
 
-type Role = "weight" | "vector" | "none";
+/** A silent reader takes what others let learn. */
+type Role = "weight" | "vector" | "none" | "silent";
 
 /** What one reader takes a weight for; a reader that only shows it in another shape, what those behind it do. */
 function roleOf(graph: Graph, node: Node, value: string, weight: Tensor): Role {
   const places = node.inputs.flatMap((input, i) => (input === value ? [i] : []));
   if (places.length === 0) return "none"; // read inside control flow
   if (isNode(node, fakeQuantizeOp) && !places.includes(0)) {
-    return fakeQuantizeOf(node).rule === "none" ? "none" : "vector";
+    return fakeQuantizeOf(node).rule === "none" ? "silent" : "vector";
   }
   const positions = learned[opKey(node)];
   if (positions) {
@@ -194,7 +195,7 @@ function roleOf(graph: Graph, node: Node, value: string, weight: Tensor): Role {
     const shown = node.outputs[0]!;
     const roles = consumersOf(graph, shown).map((reader) => roleOf(graph, reader, shown, weight));
     if (roles.length === 0 || roles.includes("none") || links(graph).outputs.has(shown)) return "none";
-    return roles.includes("weight") ? "weight" : "vector";
+    return roles.find((role) => role === "weight") ?? roles.find((role) => role === "vector") ?? "silent";
   }
   return spelled.has(node.op) ? spelledRole(graph, node, value, weight) : "none";
 }

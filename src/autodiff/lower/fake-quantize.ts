@@ -1,15 +1,16 @@
 import type { Node } from "../../graph/graph.ts";
 import { type FakeQuantize, fakeQuantizeOf, leastStep } from "../fake-quantize.ts";
-import { above, div, mul, sub } from "../rules/helpers.ts";
+import { above, div, mul, scaled, sub } from "../rules/helpers.ts";
 import { ints, scalar, type Writer } from "../writer.ts";
 
 /** The operator in plain ones: y, and c in the shape of the view where there is one. */
 export function fakeQuantize(g: Writer, node: Node): readonly [y: string, c: string] {
-  const [x, scale, offset] = node.inputs as [string, string, string | undefined];
+  const [x, scale, offset, unit] = node.inputs as [string, string, string | undefined, string | undefined];
   const how = fakeQuantizeOf(node);
   if (!how.view || !how.shape) return onGrid(g, x, scale, offset, how);
   const seen = g.op("Reshape", [x, ints(g, how.view)]);
-  const [y, c] = onGrid(g, seen, scale || meanMagnitude(g, seen), offset, how);
+  const step = scale || meanMagnitude(g, seen);
+  const [y, c] = onGrid(g, seen, unit ? mul(g, step, scaled(g, unit, 1 / (how.parts ?? 1))) : step, offset, how);
   return [g.op("Reshape", [y, ints(g, how.shape)]), c];
 }
 

@@ -13,7 +13,7 @@ import type { Simulation } from "./insert.ts";
 import type { Options } from "./options.ts";
 import type { Site } from "./sites.ts";
 import { planFor, twinOf } from "./twins.ts";
-import { codesOf, meanSteps } from "./weight-grids.ts";
+import { codesOf, meanSteps, spread, type WeightGrid } from "./weight-grids.ts";
 
 /** A weight as integers, in the order of the weight that runs. */
 export interface Coded {
@@ -22,6 +22,7 @@ export interface Coded {
   readonly codes: Int8Array;
   /** One, or one an outer and inner index of the site's view. */
   readonly steps: Float32Array;
+  readonly grid: WeightGrid;
 }
 
 /** A trained model as it will run, its weights on their grids, and these as integers, by name. */
@@ -44,7 +45,7 @@ export async function settle(
   context: Context,
 ): Promise<Settled> {
   const trained = withWeights(forms.trained, learned.weights);
-  const integers = new Map<string, Int8Array>();
+  const integers = new Map<string, { readonly codes: Int8Array; readonly grid: WeightGrid }>();
   const rounded = new Map<string, Tensor>();
   for (const [name, { grid, scale }] of simulation.weights) {
     const weight = trained.weights.get(name)!;
@@ -56,15 +57,15 @@ export async function settle(
       codes,
       (q, i) => q * steps[Math.floor(i / (length * inner)) * inner + (i % inner)]!,
     );
-    integers.set(name, codes);
+    integers.set(name, { codes, grid });
     rounded.set(name, float32(weight.shape, onGrid));
   }
   const onGrids = withWeights(trained, rounded);
   const graph = forms.folded === forms.trained ? onGrids : await fold(onGrids, context);
   const coded = new Map<string, Coded>();
   for (const site of sitesOf(graph)) {
-    const codes = integers.get(trainedName(site, forms.trained) ?? "");
-    if (codes) coded.set(site.name, scaled(site, codes));
+    const known = integers.get(trainedName(site, forms.trained) ?? "");
+    if (known) coded.set(site.name, { ...scaled(site, known.codes), grid: known.grid });
   }
   return { graph, coded };
 }
@@ -76,7 +77,7 @@ export function trainedName(site: Site, trained: Graph): string | undefined {
 }
 
 /** The step of every channel that makes the weight of its integers; signs go to the integers. */
-function scaled(site: Site, integers: Int8Array): Coded {
+function scaled(site: Site, integers: Int8Array): Omit<Coded, "grid"> {
   const values = toFloat32(site.weight);
   if (values.length !== integers.length) fail(`weight '${site.name}'`, "changed its size when the model was folded");
   const [outer, length, inner] = site.view;
@@ -115,9 +116,9 @@ export function writeIntegers(
   { format }: Options,
 ): Graph {
   const weights = new Map<string, GivenWeight>();
-  for (const [name, { codes, steps, site }] of coded) {
+  for (const [name, { codes, steps, site, grid }] of coded) {
     const reads = Math.max(...site.nodes.map((node) => largestRead(simulation, plan, node)));
-    const factor = format === "packed" ? 1 : spread(codes, reads);
+    const factor = format === "packed" ? 1 : spread(grid, reads);
     const scales = steps.map((step) => step / factor);
     weights.set(name, { scales, dtype: format === "packed" ? typeOf(codes) : "int8" });
   }
@@ -140,16 +141,6 @@ export function writeIntegers(
 /** The largest integer of what a node reads. */
 function largestRead({ activations }: Simulation, { values }: Plan, node: Node): number {
   return activations.get(values.get(node.inputs[0]!) ?? "")?.grid.qmax ?? 255;
-}
-
-/**
- * A factor on integers of few bits: a bias is a whole number of products, and of few bits that is coarse. Not so large that
- * a sum of two products could leave 16 bits, as processors without VNNI add them.
- */
-function spread(codes: Int8Array, reads: number): number {
-  let most = 1;
-  for (const code of codes) most = Math.max(most, Math.abs(code));
-  return Math.max(1, Math.floor(Math.min(127 / most, 32767 / (2 * reads * most))));
 }
 
 /** The grid of a value as it is after training. */

@@ -1,6 +1,6 @@
 import { type FakeQuantize, fakeQuantizeNode } from "../../autodiff/fake-quantize.ts";
 import { type Draft, edit } from "../../graph/edit.ts";
-import { type Graph, isNode, type Node, stringAttribute } from "../../graph/graph.ts";
+import { floatAttribute, type Graph, isNode, type Node, stringAttribute } from "../../graph/graph.ts";
 import { links } from "../../graph/walk.ts";
 import { type Affine, affineParams } from "../../tensor/affine.ts";
 import { float32, toFloat32 } from "../../tensor/tensor.ts";
@@ -9,7 +9,7 @@ import { dataInputs } from "../quantize-static/rules.ts";
 import type { ActivationGrid } from "./activation-grids.ts";
 import type { Options } from "./options.ts";
 import type { TwinPlan } from "./twins.ts";
-import type { WeightGrid } from "./weight-grids.ts";
+import { spread, type WeightGrid } from "./weight-grids.ts";
 
 /** A model with fake quantization in it, and which of its weights hold the grids. */
 export interface Simulation {
@@ -68,8 +68,18 @@ export function simulate(graph: Graph, plan: TwinPlan, grids: Grids, options: Op
       },
       inside(changed, original) {
         if (plan.compute.has(original)) {
-          const [x, w, ...rest] = changed.inputs as [string, string, ...string[]];
-          return grids.weights.has(w) ? { ...changed, inputs: [x, roundedWeight(w), ...rest] } : changed;
+          const [x, w, b, ...rest] = changed.inputs as [string, string, string | undefined, ...string[]];
+          const grid = grids.weights.get(w);
+          if (!grid) return changed;
+          const weight = roundedWeight(w);
+          const weightStep = weights.get(w)!.scale;
+          const read = activations.get(plan.values.get(original.inputs[0]!) ?? "");
+          if (!b || !weightStep || !read || plan.folded.has(original))
+            return withInputs(changed, [x, weight, b, ...rest]);
+          const names = { bias: b, weightStep, readStep: read.names.scale };
+          const parts = options.format === "packed" ? 1 : spread(grid, read.grid.qmax);
+          const bias = fakeBias(draft, original, names, grid, parts) ?? b;
+          return withInputs(changed, [x, weight, bias, ...rest]);
         }
         if (plan.followers.has(original)) return changed;
         const data = new Set(dataInputs(original).filter((name) => graph.weights.has(name)));
@@ -91,6 +101,10 @@ export function simulateWeights(graph: Graph, grids: Grids["weights"]): Simulati
     }
   });
   return { graph: made, activations: new Map(), weights, constants: new Map() };
+}
+
+function withInputs(node: Node, inputs: readonly (string | undefined)[]): Node {
+  return { ...node, inputs: inputs.flatMap((name) => (name === undefined ? [] : [name])) };
 }
 
 function once(make: (name: string) => string): (name: string) => string {
@@ -121,6 +135,36 @@ function fakeWeight(
   draft.add(node);
   return { output, scale, node };
 }
+
+/**
+ * A bias as the whole number of products that it is between integers. Left out where batch normalization is folded into it
+ * later, and where a factor stands before it.
+ */
+function fakeBias(
+  draft: Draft,
+  node: Node,
+  names: { readonly bias: string; readonly weightStep: string; readonly readStep: string },
+  grid: WeightGrid,
+  parts: number,
+): string | undefined {
+  if (floatAttribute(node, "alpha", 1) !== 1 || floatAttribute(node, "beta", 1) !== 1) return undefined;
+  const { size, shape } = draft.before.weights.get(names.bias)!;
+  const channels = grid.view[0] * grid.view[2];
+  const view = channels === 1 ? [1, 1, size] : [grid.view[0], 1, grid.view[2]];
+  const how: FakeQuantize = {
+    low: -biasLimit,
+    high: biasLimit,
+    everywhere: true,
+    parts,
+    view,
+    shape,
+  };
+  const inputs = [names.bias, names.weightStep, "", names.readStep];
+  return fake(draft, inputs, draft.fresh(`${names.bias}_rounded`), how);
+}
+
+/** Whole numbers that float32 still tells apart. */
+const biasLimit = 2 ** 24;
 
 function gridConstants(draft: Draft, source: string, grid: ActivationGrid): GridNames {
   return {

@@ -28,11 +28,14 @@ export function twinOf(node: Node, graph: Graph): Twin | undefined {
 export interface TwinPlan extends Plan {
   /** Nodes of `integer` that the first form has folded into those before them. */
   readonly followers: ReadonlySet<Node>;
+  /** Nodes of `compute` that have such. */
+  readonly folded: ReadonlySet<Node>;
 }
 
 /** The plan that has the same places in another form of the graph. */
 export function planFor(graph: Graph, plan: Plan): TwinPlan {
   const followers = new Set<Node>();
+  const folded = new Set<Node>();
   const compute = new Set<Node>();
   const integer = new Set<Node>();
   const absorbed = new Set<Node>();
@@ -42,6 +45,7 @@ export function planFor(graph: Graph, plan: Plan): TwinPlan {
     integer.add(twin.node);
     if (!plan.compute.has(node)) continue;
     compute.add(twin.node);
+    if (twin.followers.length > 0) folded.add(twin.node);
     // other products keep a float output, with or without what follows them
     if (node.op === "Conv") for (const follower of twin.followers) followers.add(follower);
   }
@@ -49,5 +53,5 @@ export function planFor(graph: Graph, plan: Plan): TwinPlan {
     const twin = twinOf(node, graph);
     if (twin) absorbed.add(twin.node);
   }
-  return { ...plan, compute, integer: new Set([...integer, ...followers]), absorbed, followers };
+  return { ...plan, compute, integer: new Set([...integer, ...followers]), absorbed, followers, folded };
 }

@@ -113,6 +113,17 @@ function channelsOf([, length, inner]: WeightGrid["view"]): (values: Float32Arra
   };
 }
 
+/**
+ * A factor on integers of few bits within 8: a bias is a whole number of products, and of few bits that is coarse. Not so
+ * large that a sum of two products could leave 16 bits, as processors without VNNI add them.
+ *
+ * @param reads the largest integer that the weight is multiplied with
+ */
+export function spread({ how }: Pick<WeightGrid, "how">, reads: number): number {
+  const most = how.binary ? 1 : Math.max(-how.low, how.high);
+  return Math.max(1, Math.floor(Math.min(127 / most, 32767 / (2 * reads * most))));
+}
+
 /** The steps of a weight that are mean magnitudes. */
 export function meanSteps(values: Float32Array, view: WeightGrid["view"]): Float32Array {
   const channel = channelsOf(view);
