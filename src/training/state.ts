@@ -23,14 +23,13 @@ export class StateBuffers {
 
   constructor(step: TrainingStep) {
     this.#step = step;
-    const copy = (t: Tensor): Tensor => tensor(t.dtype, t.shape, t.bytes().slice());
     this.#told = Object.fromEntries(
       [step.loss, ...Object.values(step.report)].map((output) => [output, float32([], [0])]),
     );
-    this.#now = Object.fromEntries([...step.state].map(([name, t]) => [name, copy(t)]));
+    this.#now = Object.fromEntries([...step.state].map(([name, t]) => [name, copyOf(t)]));
     const learned = new Set(step.parameters.map(({ name }) => name));
     const doubled = ([name, t]: [string, Tensor]): Tensor =>
-      !learned.has(name) && canOverwrite(step.graph, name, step.next.get(name)!) ? t : copy(t);
+      !learned.has(name) && canOverwrite(step.graph, name, step.next.get(name)!) ? t : copyOf(t);
     this.#next = Object.fromEntries(Object.entries(this.#now).map((entry) => [entry[0], doubled(entry)]));
   }
 
@@ -71,12 +70,7 @@ export class StateBuffers {
 
   /** Copies of the model's weights as they are now. */
   weights(): ReadonlyMap<string, Tensor> {
-    return new Map(
-      [...this.#step.weights].map(([name, held]) => {
-        const t = this.#now[held]!;
-        return [name, tensor(t.dtype, t.shape, t.bytes().slice())];
-      }),
-    );
+    return new Map([...this.#step.weights].map(([name, held]) => [name, copyOf(this.#now[held]!)]));
   }
 
   restore(state: ReadonlyMap<string, Tensor>): void {
@@ -87,6 +81,14 @@ export class StateBuffers {
       floats(t).set(floats(kept));
     }
   }
+}
+
+/** The tensor in memory of its own, read straight into it. */
+function copyOf(t: Tensor): Tensor {
+  const bytes = new Uint8Array(t.byteLength);
+  const read = t.bytes(0, t.byteLength, bytes);
+  if (read.buffer !== bytes.buffer) bytes.set(read);
+  return tensor(t.dtype, t.shape, bytes);
 }
 
 /** The values themselves, not a copy. */

@@ -232,3 +232,14 @@ test("nothing to train is an error", async () => {
   });
   await expect(none).rejects.toThrow(/no weights that can learn/);
 });
+
+test("the state that an optimizer starts from takes no memory", async () => {
+  const step = await trainingStep(network(), onnx, feeds(4), { objective, optimizer: plain, extraInputs: labels });
+  const slots = [...step.state].filter(([name]) => name.includes("/"));
+  expect(slots).toHaveLength(5);
+  for (const [name, t] of slots) {
+    expect(toFloat32(t), name).toEqual(new Float32Array(t.size));
+    expect(t.bytes().buffer, name).not.toBe(t.bytes().buffer);
+    expect([...t.bytes(4, 4, Uint8Array.of(1, 2, 3, 4))], name).toEqual([0, 0, 0, 0]);
+  }
+});

@@ -1,7 +1,7 @@
 import { type Draft, edit, renameReads } from "../graph/edit.ts";
 import { type Graph, isNode, type Value } from "../graph/graph.ts";
 import type { Tensors } from "../platform/runtime.ts";
-import { float32, sizeOf, type Tensor } from "../tensor/tensor.ts";
+import { float32, lazyTensor, sizeOf, type Tensor } from "../tensor/tensor.ts";
 import { type Arithmetic, arithmetic } from "./emit.ts";
 import { optimizerOf, optimizers } from "./optimizers.ts";
 import type { Parameter } from "./parameters.ts";
@@ -187,9 +187,9 @@ function inRow(a: Arithmetic, value: string, shape: readonly number[]): string {
   return endsInOne(shape) ? a.op("Reshape", [value, a.ints([-1])]) : value;
 }
 
-/** Zeros of the shape in which a parameter is updated. */
+/** Zeros of the shape in which a parameter is updated; made when they are read, since a run keeps its state elsewhere. */
 function zerosLike(t: Tensor): Tensor {
-  return float32(rowShape(t.shape), new Float32Array(t.size));
+  return lazyTensor("float32", rowShape(t.shape), (_, length, scratch) => scratch?.fill(0) ?? new Uint8Array(length));
 }
 
 /** keep * old + (1 - keep) * value. */
