@@ -67,6 +67,20 @@ test("softmax has the same gradient whether a product alone reads it, as in atte
   expect(Math.max(...alone[0]!.map(Math.abs))).toBeGreaterThan(0.01);
 });
 
+test("the output of a normalization is computed again, where the backward pass reads it", async () => {
+  const norm = makeNode("LayerNormalization", ["x", "s", "b"], ["n"], { axis: -1 });
+  const weights = { s: float32([3], [1, 2, 3]), b: float32([3], [0, 1, 0]), w: float32([3, 2], [1, 2, 3, 4, 5, 6]) };
+  const x = float32([2, 3], [1, 5, 3, 2, 2, 8]);
+  for (const layer of [makeNode("MatMul", ["n", "w"], ["y"]), makeNode("Neg", ["n"], ["y"])]) {
+    const graph = lossOf([norm, layer], weights, x.shape);
+    const wrt = ["x", "s", "b", ...layer.inputs.slice(1)];
+    const { graph: written, gradients } = gradient(graph, "loss", wrt, await observeTypes(graph, onnx, { x }));
+    expect(written.nodes.filter(({ inputs }) => inputs.includes("n"))).toEqual([layer]);
+    const read = new Set([...written.nodes.flatMap(({ inputs }) => inputs), ...gradients.values(), "loss"]);
+    expect(written.nodes.filter(({ outputs }) => !outputs.some((name) => read.has(name)))).toEqual([]);
+  }
+});
+
 test("integer paths end the gradient without an error", async () => {
   const graph = lossOf([makeNode("ArgMax", ["x"], ["i"], { axis: 0 }), makeNode("Gather", ["x", "i"], ["y"])], {}, [3]);
   const [dx] = await gradientsOf(graph, { x: float32([3], [1, 5, 3]) }, ["x"]);

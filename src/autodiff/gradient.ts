@@ -101,7 +101,8 @@ export function differentiate(
       }
     }
     for (const name of wrt) found.set(name, total(name));
-    for (const node of writer.nodes) draft.add(renameReads(node, (name) => again.get(name) ?? name));
+    const nodes = writer.nodes.map((node) => renameReads(node, (name) => again.get(name) ?? name));
+    for (const node of needed(nodes, found.values())) draft.add(node);
     // keep the gradients alive through the end of the edit even if nothing reads them yet
     for (const value of found.values()) if (value !== undefined) draft.outputs.push({ name: value });
   });
@@ -110,6 +111,20 @@ export function differentiate(
     gradients: found,
     types: new Map([...types, ...made]),
   };
+}
+
+/** Those of the nodes that values depend on: what a rule offers to compute again may have no reader. */
+function needed(nodes: readonly Node[], values: Iterable<string | undefined>): readonly Node[] {
+  const makers = new Map(nodes.flatMap((node) => node.outputs.map((name) => [name, node])));
+  const kept = new Set<Node>();
+  const open = [...values];
+  for (const value of open) {
+    const node = makers.get(value ?? "");
+    if (!node || kept.has(node)) continue;
+    kept.add(node);
+    open.push(...reads(node));
+  }
+  return nodes.filter((node) => kept.has(node));
 }
 
 /** The rule of a node's operator, or an error that says why there is none. */

@@ -108,17 +108,21 @@ function layerNormalized(g: Backward, x: string, shape: readonly number[], axis:
   return { xhat: xhat!, inverse: inverse! };
 }
 
+/** x̂ is made anew from x, which the sum around a block keeps anyway, and y from x̂: neither is kept. */
 export const layerNormalizationRule: Rule = (g) => {
   const shape = shapeIn(g, 0);
   const axis = positiveAxis(intAttribute(g.node, "axis", -1), shape.length);
   const axes = shape.map((_, i) => i).slice(axis);
   const epsilon = floatAttribute(g.node, "epsilon", 1e-5);
-  const { xhat, inverse } = layerNormalized(g, g.node.inputs[0]!, shape, axis, epsilon);
+  const [x, scale, bias] = g.node.inputs as [string, string, string | undefined];
+  const { xhat, inverse } = layerNormalized(g, x, shape, axis, epsilon);
+  const y = mul(g, xhat, scale);
+  g.again(bias ? add(g, y, bias) : y);
   const dy = dyOf(g);
   return [
-    g.wants(0) ? throughNormalized(g, mul(g, dy, g.node.inputs[1]!), xhat, inverse, axes) : undefined,
+    g.wants(0) ? throughNormalized(g, mul(g, dy, scale), xhat, inverse, axes) : undefined,
     g.wants(1) ? sumTo(g, mul(g, dy, xhat), shape, shapeIn(g, 1)) : undefined,
-    g.node.inputs[2] && g.wants(2) ? sumTo(g, dy, shape, shapeIn(g, 2)) : undefined,
+    bias && g.wants(2) ? sumTo(g, dy, shape, shapeIn(g, 2)) : undefined,
   ];
 };
 
@@ -132,6 +136,7 @@ export const rmsNormalizationRule: Rule = (g) => {
   const root = g.op("Sqrt", [add(g, square, scalar(g, floatAttribute(g.node, "epsilon", 1e-5)))]);
   const inverse = g.op("Reciprocal", [root]);
   const xhat = mul(g, x, inverse);
+  g.again(mul(g, xhat, g.node.inputs[1]!));
   const dy = dyOf(g);
   const dxhat = mul(g, dy, g.node.inputs[1]!);
   return [
