@@ -2,6 +2,7 @@ import { differentiate } from "../autodiff/gradient.ts";
 import { inBlocks } from "../autodiff/lower/blocked.ts";
 import { productsInBlocks } from "../autodiff/lower/blocked-products.ts";
 import { lowered } from "../autodiff/lower/plain.ts";
+import { attentionInSlices } from "../autodiff/lower/sliced-attention.ts";
 import { fail } from "../errors.ts";
 import { withoutDefaultInputs } from "../graph/defaults.ts";
 import { edit } from "../graph/edit.ts";
@@ -96,7 +97,8 @@ export async function trainingStep(
   );
   const wanted = [...gradients.values()].flatMap((name) => (name === undefined ? [] : [{ name }]));
   const block = await channelBlock(runtime);
-  const kept = { ...backward.graph, outputs: [...backward.graph.outputs, ...wanted] };
+  const whole = { ...backward.graph, outputs: [...backward.graph.outputs, ...wanted] };
+  const kept = runtime.provider === "cpu" ? attentionInSlices(whole, backward.types) : whole;
   const laidOut =
     block === undefined ? kept : productsInBlocks(inBlocks(kept, backward.types, block), backward.types, block);
   const graph = { ...lowered(laidOut), outputs: backward.graph.outputs };
