@@ -130,7 +130,7 @@ test("grids are counted by width, weighed packed and as they are, and shown by h
   );
   const text = renderTerminal(exhibitSections([entry("quantize-aware-train", [exhibit])]));
   expect(text).toContain("quantize-aware-train: 3 layers");
-  expect(text).toMatch(/far +weights +4 +-1 to 1 +-0\.500 to 0\.500/);
+  expect(text).toMatch(/far +weights +4 +-1\.00 to 1\.00 +-0\.500 to 0\.500/);
   expect(text).not.toContain("still");
 });
 
