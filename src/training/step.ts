@@ -98,7 +98,7 @@ export async function trainingStep(
   const wanted = [...gradients.values()].flatMap((name) => (name === undefined ? [] : [{ name }]));
   const block = await channelBlock(runtime);
   const whole = { ...backward.graph, outputs: [...backward.graph.outputs, ...wanted] };
-  const kept = runtime.provider === "cpu" ? attentionInSlices(whole, backward.types) : whole;
+  const kept = runtime.provider === "cpu" ? attentionInSlices(whole, backward.types, runtime.threads) : whole;
   const laidOut =
     block === undefined ? kept : productsInBlocks(inBlocks(kept, backward.types, block), backward.types, block);
   const graph = { ...lowered(laidOut), outputs: backward.graph.outputs };

@@ -58,10 +58,16 @@ test.each([
 ])("attention in slices gives the gradients of attention: $name", async ({ nodes, mask }) => {
   const all = [turn, scaled, scored, ...nodes, softmax, mixed];
   const { graph, types } = await backward(all, { ...others, mask: float32(mask, causal) });
-  const sliced = attentionInSlices(graph, types);
+  const sliced = attentionInSlices(graph, types, 3);
   const large = 3 * 5 * 280 * 272;
   const seen = await observeTypes(sliced, onnx, { q: queries });
   expect(sliced.nodes.filter((node) => isNode(node, "Scan"))).toHaveLength(2);
+  // a matrix for each of three threads
+  const bodies = sliced.nodes.flatMap(({ attributes: { body } }) => (body?.type === "graph" ? [body.value] : []));
+  expect(bodies.map(({ inputs: [first] }) => first!.type)).toMatchObject([
+    { shape: [3, 280, 8] },
+    { shape: [3, 280, 8] },
+  ]);
   expect(intermediates(sliced).filter((name) => sizeOf(seen.get(name)!.shape) >= large)).toEqual([]);
   const [expected, found] = [await run(graph), await run(sliced)];
   for (const [name, t] of Object.entries(expected)) {
@@ -87,5 +93,5 @@ test.each([
   const all = [turn, scaled, scored, ...nodes, softmax, mixed];
   const { graph, types } = await backward(all, weights);
   const more = { ...graph, outputs: [...graph.outputs, ...outputs] };
-  expect(attentionInSlices(more, types)).toBe(more);
+  expect(attentionInSlices(more, types, 2)).toBe(more);
 });

@@ -5,18 +5,15 @@ import { sizeOf, toNumbers } from "../../tensor/tensor.ts";
 import type { ValueType } from "../rule.ts";
 import { sameShape } from "../rules/helpers.ts";
 import { writer } from "../writer.ts";
-import { cutOf, isSliced, isTurn, leadingSize, remove, type Shapes, scan } from "./slices.ts";
+import { type Cut, cutOf, isSliced, isTurn, leadingSize, remove, type Shapes, scan } from "./slices.ts";
 
 /** Scores that take less than this stay whole, bytes. */
 const leastBytes = 2 ** 22;
 
-/** With fewer slices it does not pay to compute the softmax twice. */
-const leastSlices = 4;
-
 /** One attention and its backward pass. */
 interface Attention {
-  /** Shape of the scores: [..., queries, keys]. */
-  readonly scores: readonly number[];
+  /** How its scores, [..., queries, keys], are cut. */
+  readonly cut: Cut;
   /** From the product that makes the scores to the softmax. */
   readonly weights: readonly Node[];
   /** The product with the values. */
@@ -36,17 +33,17 @@ const elementwise = new Set(["Add", "Div", "Mul", "Neg", "Sub"]);
  *
  * @param graph a graph with its backward pass
  * @param types shapes of its values; attention of unknown shapes, or whose scores are read otherwise, stays as it is
+ * @param threads threads of the runtime
  */
-export function attentionInSlices(graph: Graph, types: ReadonlyMap<string, ValueType>): Graph {
+export function attentionInSlices(graph: Graph, types: ReadonlyMap<string, ValueType>, threads: number): Graph {
   const shapes = shapesOf(graph, types);
   const found = graph.nodes.flatMap((node) =>
-    isNode(node, "Softmax") ? (attentionOf(graph, node, shapes) ?? []) : [],
+    isNode(node, "Softmax") ? (attentionOf(graph, node, shapes, threads) ?? []) : [],
   );
   if (found.length === 0) return graph;
   return edit(graph, (draft) => {
     const g = writer(draft, "slices", draft.add);
-    for (const { scores, weights, mixture, backward, gradients } of found) {
-      const cut = cutOf(scores);
+    for (const { cut, weights, mixture, backward, gradients } of found) {
       const turns = [
         ...scan([...weights, mixture], mixture.outputs, cut, shapes, draft, g),
         ...scan([...weights, ...backward], gradients, cut, shapes, draft, g),
@@ -56,15 +53,15 @@ export function attentionInSlices(graph: Graph, types: ReadonlyMap<string, Value
   });
 }
 
-function attentionOf(graph: Graph, softmax: Node, shapes: Shapes): Attention | undefined {
+function attentionOf(graph: Graph, softmax: Node, shapes: Shapes, threads: number): Attention | undefined {
   const name = softmax.outputs[0]!;
   const scores = shapes(name) ?? [];
   const last = [-1, scores.length - 1].includes(intAttribute(softmax, "axis", -1));
-  if (scores.length < 3 || !last || 4 * sizeOf(scores) < leastBytes || cutOf(scores).slices < leastSlices)
-    return undefined;
+  if (scores.length < 3 || !last || 4 * sizeOf(scores) < leastBytes) return undefined;
+  const cut = cutOf(scores, threads);
   const weights = weightsOf(graph, softmax, scores, shapes);
   const [mixture, ...others] = consumersOf(graph, name);
-  if (!weights || !mixture || others.length === 0) return undefined;
+  if (!cut || !weights || !mixture || others.length === 0) return undefined;
   if (!isNode(mixture, "MatMul") || mixture.inputs[0] !== name || mixture.inputs[1] === name) return undefined;
   const read = readersOf(graph, name, mixture, scores, shapes);
   if (!read) return undefined;
@@ -72,9 +69,11 @@ function attentionOf(graph: Graph, softmax: Node, shapes: Shapes): Attention | u
     [...weights, mixture],
     [...weights, ...read.backward],
   ];
-  const cut = groups.every((nodes) => nodes.every((node) => node.inputs.every((x) => takes(nodes, x, scores, shapes))));
+  const taken = groups.every((nodes) =>
+    nodes.every((node) => node.inputs.every((x) => takes(nodes, x, scores, shapes))),
+  );
   const whole = !returns(graph, groups[0]!) && !returns(graph, read.backward);
-  return cut && whole ? { scores, weights, mixture, ...read } : undefined;
+  return taken && whole ? { cut, weights, mixture, ...read } : undefined;
 }
 
 /** The nodes from the product that makes the scores to the softmax, each of which only the next one reads. */

@@ -13,8 +13,11 @@ import { sizeOf } from "../../tensor/tensor.ts";
 import { sameShape } from "../rules/helpers.ts";
 import { ints, type Writer } from "../writer.ts";
 
-/** The scores of a slice, bytes, if a matrix is not larger: what is computed from them stays in the processor's cache. */
-const sliceBytes = 2 ** 20;
+/** What a thread takes of the scores at a time, bytes, if a matrix is not larger: it stays in the processor's cache. */
+const threadBytes = 2 ** 18;
+
+/** With fewer slices too little would be gained. */
+const leastSlices = 4;
 
 /** Shapes of float values. */
 export type Shapes = (name: string) => readonly number[] | undefined;
@@ -27,11 +30,12 @@ export interface Cut {
   readonly perSlice: number;
 }
 
-/** The slices of matrices of a shape [..., rows, columns]. */
-export function cutOf(scores: readonly number[]): Cut {
+/** The slices of scores [..., rows, columns], with matrices for all threads; undefined where there are too few. */
+export function cutOf(scores: readonly number[], threads: number): Cut | undefined {
   const matrices = leadingSize(scores);
-  const most = Math.floor(sliceBytes / (4 * sizeOf(scores.slice(-2))));
-  let perSlice = Math.max(1, Math.min(matrices, most));
+  if (matrices < leastSlices) return undefined;
+  const perThread = Math.max(1, Math.floor(threadBytes / (4 * sizeOf(scores.slice(-2)))));
+  let perSlice = Math.min(threads * perThread, Math.floor(matrices / leastSlices));
   while (matrices % perSlice !== 0) perSlice--;
   return { scores, slices: matrices / perSlice, perSlice };
 }
