@@ -22,6 +22,8 @@ export interface Observation {
 export interface RangeOptions {
   readonly dtype: DType;
   readonly symmetric: boolean;
+  /** Bits of the grid, where it uses only part of the type's integers. */
+  readonly bits?: number;
   /** For "percentile": the share kept, in percent, split over both ends. */
   readonly percentile: number;
 }

@@ -20,6 +20,8 @@ export interface AffineOptions {
   readonly symmetric?: boolean;
   /** One bit less: int8 -64..64, uint8 0..127. Products of pairs then fit int16 on processors without VNNI. */
   readonly reduceRange?: boolean;
+  /** Use only the integers of this many bits: 4 of an int8 are -8..7, of a uint8 0..15. All of the type if absent. */
+  readonly bits?: number;
 }
 
 /**
@@ -31,6 +33,10 @@ export interface AffineOptions {
 export function quantizedRange(dtype: DType, options: AffineOptions = {}): readonly [qmin: number, qmax: number] {
   const [low, high] = integerRange(dtype);
   const { bits, kind } = dtypes[dtype];
+  if (options.bits !== undefined && options.bits < bits) {
+    const half = 2 ** (options.bits - 1);
+    return kind === "int" ? [-half, half - 1] : [0, 2 * half - 1];
+  }
   if (options.reduceRange) {
     const quarter = 2 ** (bits - 2);
     if (kind === "int") return [-quarter, quarter];
@@ -83,6 +89,8 @@ export interface WeightOptions extends AffineOptions {
   readonly axis: number | null;
   /** Scales to use instead of the smallest that cover the weights: one, or one an index of the axis. */
   readonly scale?: Float32Array;
+  /** Zero points that belong to the scales; those of a grid whose lowest integer is the smallest weight if absent. */
+  readonly zeroPoint?: Int32Array;
   /** Type of the scales, hence of the values after DequantizeLinear; float32 by default. */
   readonly scaleType?: "float32" | "float16";
   /** Name of the weight, for errors. */
@@ -121,9 +129,10 @@ export function quantizeWeight(t: Tensor, options: WeightOptions): QuantizedWeig
     const grid = affineParams(min[c]!, max[c]!, dtype, options);
     scales[c] = storedScale(options.scale?.[c] ?? grid.scale, scaleType);
     const moved = !options.symmetric && scales[c] !== grid.scale;
-    zeroPoints[c] = moved
+    const anchored = moved
       ? clamp(roundHalfEven(grid.qmin - Math.min(min[c]!, 0) / scales[c]!), grid.qmin, grid.qmax)
       : grid.zeroPoint;
+    zeroPoints[c] = options.zeroPoint?.[c] ?? anchored;
   }
   const [qmin, qmax] = quantizedRange(dtype, options);
   const integers = integerArray(dtype, data.length);
@@ -203,6 +212,18 @@ function integerArray(dtype: DType, length: number): Integers {
 /** Integers as a tensor of their type, packed where it is below 8 bits. */
 function stored(integers: Integers, dtype: DType, shape: readonly number[]): Tensor {
   return tensor(dtype, shape, isPacked(dtype) ? pack(integers, dtype) : integers);
+}
+
+/**
+ * Integers as a tensor of a type, packed where it is below 8 bits.
+ *
+ * @param values inside the type's range
+ * @throws PareError for types that are not integers
+ */
+export function integerTensor(dtype: DType, shape: readonly number[], values: ArrayLike<number>): Tensor {
+  const integers = integerArray(dtype, values.length);
+  integers.set(values);
+  return stored(integers, dtype, shape);
 }
 
 /**

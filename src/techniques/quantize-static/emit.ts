@@ -1,9 +1,9 @@
-import type { Calibration } from "../../analysis/calibrate.ts";
 import type { Range } from "../../analysis/ranges.ts";
 import { type Draft, edit, renameReads } from "../../graph/edit.ts";
 import { type Graph, makeNode } from "../../graph/graph.ts";
 import { links } from "../../graph/walk.ts";
 import { affineParams } from "../../tensor/affine.ts";
+import { dtypes } from "../../tensor/dtype.ts";
 import { float32, type Tensor, tensor } from "../../tensor/tensor.ts";
 import { constantsOf, type EmitOptions, withConstants, withWeights } from "./constants.ts";
 import { integerOnly, type Plan } from "./plan.ts";
@@ -16,6 +16,15 @@ interface Grid {
   readonly step: number;
   /** The smallest number on the grid. */
   readonly lowest: number;
+  /** Bounds the type's integers to those of the grid; absent where it uses all of them. */
+  readonly clip?: (integers: string) => string;
+}
+
+/** A graph on integers. */
+export interface Emitted {
+  readonly graph: Graph;
+  /** What readers of a value of the float graph read in its place, where that has another name. */
+  readonly rounded: ReadonlyMap<string, string>;
 }
 
 /**
@@ -23,19 +32,12 @@ interface Grid {
  * integers with a DequantizeLinear. A runtime that knows the pattern runs integer kernels, any other the same in float.
  *
  * @param ranges by value, for every source in the plan that has no fixed range
- * @param calibration means for bias correction; without it biases are only rounded
  */
-export function emit(
-  graph: Graph,
-  plan: Plan,
-  ranges: ReadonlyMap<string, Range>,
-  options: EmitOptions,
-  calibration?: Calibration,
-): Graph {
-  return edit(graph, (draft) => {
+export function emit(graph: Graph, plan: Plan, ranges: ReadonlyMap<string, Range>, options: EmitOptions): Emitted {
+  const rounded = new Map<string, string>(); // value -> what its DequantizeLinear writes
+  const written = edit(graph, (draft) => {
     const grids = activationGrids(draft, plan, ranges, options);
     const real = new Map<string, string>(); // value -> what its integer kernel writes
-    const rounded = new Map<string, string>(); // value -> what its DequantizeLinear writes
     const { producer, outputs } = links(graph);
     for (const [name, source] of plan.values) {
       const maker = producer.get(name);
@@ -47,7 +49,9 @@ export function emit(
       const integers = draft.fresh(`${name}_quantized`);
       const guarded = needsGuard(name, graph, plan) ? guard(draft, before, grid) : before;
       draft.add(makeNode("QuantizeLinear", [guarded, scale, zeroPoint], [integers]));
-      draft.add(makeNode("DequantizeLinear", [integers, scale, zeroPoint], [after]));
+      // what only moves integers keeps them within their bounds
+      const bounded = source === name && !plan.fixed.has(name) ? (grid.clip?.(integers) ?? integers) : integers;
+      draft.add(makeNode("DequantizeLinear", [bounded, scale, zeroPoint], [after]));
       real.set(name, before);
       rounded.set(name, after);
     }
@@ -65,7 +69,7 @@ export function emit(
       if (plan.integer.has(node)) {
         const grid = grids.get(plan.values.get(node.inputs[0]!) ?? "");
         changed = plan.compute.has(node)
-          ? withWeights(changed, node, graph, constants, grid!.step, calibration)
+          ? withWeights(changed, node, graph, constants, grid!.step)
           : withConstants(changed, node, graph, constants);
       }
       const made = changed.outputs.map((name) => {
@@ -76,6 +80,7 @@ export function emit(
       if (changed !== node) draft.replace(node, changed);
     }
   });
+  return { graph: written, rounded };
 }
 
 /** The name under which a value leaves the absorbed clamps behind it. */
@@ -120,16 +125,25 @@ function activationGrids(
   ranges: ReadonlyMap<string, Range>,
   options: EmitOptions,
 ): Map<string, Grid> {
+  const { activationType: dtype, symmetricActivations: symmetric } = options;
   const grids = new Map<string, Grid>();
   for (const source of plan.values.values()) {
     if (grids.has(source)) continue;
     const [min, max] = plan.fixed.get(source) ?? ranges.get(source)!;
-    const grid = affineParams(min, max, options.activationType, { symmetric: options.symmetricActivations });
+    const bits = options.widths.value(source);
+    const { scale, zeroPoint, qmin, qmax } = affineParams(min, max, dtype, { symmetric, bits });
+    const integer = (stem: string, value: number): string => draft.constant(stem, integerScalar(dtype, value));
     grids.set(source, {
-      scale: draft.constant(`${source}_scale`, float32([], [grid.scale])),
-      zeroPoint: draft.constant(`${source}_zero_point`, integerScalar(options.activationType, grid.zeroPoint)),
-      step: grid.scale,
-      lowest: grid.scale * (grid.qmin - grid.zeroPoint),
+      scale: draft.constant(`${source}_scale`, float32([], [scale])),
+      zeroPoint: integer(`${source}_zero_point`, zeroPoint),
+      step: scale,
+      lowest: scale * (qmin - zeroPoint),
+      ...(bits < dtypes[dtype].bits && {
+        clip: (integers) => {
+          const bounds = [integer(`${source}_lowest`, qmin), integer(`${source}_highest`, qmax)];
+          return draft.emit("Clip", [integers, ...bounds], {}, 1, `${integers}_bounded`);
+        },
+      }),
     });
   }
   return grids;

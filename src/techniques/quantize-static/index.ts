@@ -1,3 +1,4 @@
+import { fail } from "../../errors.ts";
 import { type Graph, nodeLabel } from "../../graph/graph.ts";
 import { convertOpset } from "../../ops/convert.ts";
 import { simplify } from "../simplify/index.ts";
@@ -34,6 +35,7 @@ export const quantizeStatic = technique({
       ? (obstacle(node, graph) ?? (weightOf(node, graph) ? true : "both of its operands are activations"))
       : (neverInteger(node) ?? "it does not multiply with a weight"),
   async apply(input, options, context) {
+    check(options);
     const graph = await prepared(input, options, context);
     const trials = isDecided(options) ? 0 : mostTrials;
     const samples = await divideSamples(graph, options.samples, trials, context);
@@ -78,13 +80,27 @@ export async function staticSensitivity(
   return found.map(({ node, quality }) => ({ node: nodeLabel(node), quality }));
 }
 
-/** First operator set with scales along an axis, and with 16-bit integers. */
+/** First operator set with scales along an axis, with 4-bit and 16-bit integers, and with 2-bit ones. */
 const perAxisOpset = 13;
 const wideOpset = 21;
+const narrowestOpset = 25;
 
 async function prepared(input: Graph, options: Options, context: Context): Promise<Graph> {
-  const graph = convertOpset(input, options.activationType.endsWith("16") ? wideOpset : perAxisOpset);
+  const { activationType, packed, weightBits } = options;
+  const wide = activationType.endsWith("16") || packed;
+  const opset = packed && weightBits <= 2 ? narrowestOpset : wide ? wideOpset : perAxisOpset;
+  const graph = convertOpset(input, opset);
   return options.simplify ? simplify().apply(graph, { ...context, skip: () => {} }) : graph;
+}
+
+/** Refuses options that contradict each other. */
+function check({ activationBits, activationType, packed, weightBits }: Options): void {
+  const who = "quantize-static";
+  // of int8 the runtime makes uint8 before it looks for kernels, but not where a Clip follows
+  if (activationBits < 8 && activationType !== "uint8")
+    fail(who, `activations of ${activationBits} bits are held in uint8, got ${activationType}`, "Choose uint8");
+  if (packed && weightBits > 4)
+    fail(who, `only weights of 4 bits or fewer can be packed, got ${weightBits}`, "Lower --weight-bits");
 }
 
 function adviseOnSamples({ calibration: { samples, growth = 0 }, context }: Setup): void {

@@ -51,7 +51,7 @@ export async function search(first: Setup, samples: Samples): Promise<Choice> {
   const { options, context, graph, plan } = first;
   const { method } = options;
   if (method !== "auto" && isDecided(options)) {
-    return { setup: first, plan, method, corrected: false, graph: write(first, plan, method, false) };
+    return { setup: first, plan, method, corrected: false, graph: write(first, plan, { method, corrected: false }) };
   }
   const wanted = await trialReference(first, samples);
   let best = await bestMethod(first, first.plan, wanted);
@@ -77,7 +77,7 @@ export async function search(first: Setup, samples: Samples): Promise<Choice> {
 async function onAllSamples(best: Candidate, samples: Samples): Promise<Candidate> {
   const held = await observe(best.setup, samples.trial);
   const setup = { ...best.setup, calibration: mergeCalibrations(best.setup.calibration, held) };
-  return { ...best, setup, graph: write(setup, best.plan, best.method, best.corrected) };
+  return { ...best, setup, graph: write(setup, best.plan, best) };
 }
 
 function better(a: Candidate, b: Candidate, gain = leastGain): Candidate {
@@ -92,7 +92,7 @@ async function candidate(
   wanted: Reference,
 ): Promise<Candidate> {
   setup.context.signal.throwIfAborted();
-  const graph = write(setup, plan, method, corrected);
+  const graph = write(setup, plan, { method, corrected });
   const quality = await signalToNoise(graph, setup.context.runtime, wanted);
   return { setup, plan, method, corrected, graph, quality };
 }

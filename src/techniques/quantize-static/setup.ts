@@ -6,13 +6,15 @@ import { intermediates, type ObservedType, observeTypes } from "../../platform/o
 import type { Tensors } from "../../platform/runtime.ts";
 import { selector } from "../selection.ts";
 import type { Context } from "../technique.ts";
-import { inputMeans } from "./bias.ts";
-import { emit } from "./emit.ts";
+import { inputChannels } from "./bias.ts";
+import type { EmitOptions, Learned } from "./constants.ts";
+import { type Emitted, emit } from "./emit.ts";
 import type { Options } from "./options.ts";
 import { makePlan, type Plan, type PlanOptions } from "./plan.ts";
 import { toQOperator } from "./qoperator.ts";
 import { kindOf } from "./rules.ts";
 import type { Samples } from "./samples.ts";
+import { type Widths, widthsOf } from "./widths.ts";
 
 /** A float graph with all that is needed to quantize any part of it. */
 export interface Setup {
@@ -20,6 +22,7 @@ export interface Setup {
   readonly types: ReadonlyMap<string, ObservedType>;
   /** Everything that may be quantized. */
   readonly plan: Plan;
+  readonly widths: Widths;
   readonly calibration: Calibration;
   readonly options: Options;
   readonly context: Context;
@@ -39,17 +42,18 @@ export async function setUp(graph: Graph, samples: Samples, options: Options, co
   const plan = makePlan(graph, types, planned);
   const calibration = await observe({ graph, types, plan, options, context }, samples.calibration);
   const blocked = infinite(calibration);
-  if (blocked.size === 0) return { graph, types, plan, calibration, options, context };
-  const usable = makePlan(graph, types, { ...planned, blocked });
-  return { graph, types, plan: usable, calibration, options, context };
+  const usable = blocked.size === 0 ? plan : makePlan(graph, types, { ...planned, blocked });
+  const widths = widthsOf(graph, usable, options);
+  return { graph, types, plan: usable, widths, calibration, options, context };
 }
 
 /** Calibrates what a plan needs. */
 export async function observe(
-  { graph, types, plan, options, context }: Omit<Setup, "calibration">,
+  { graph, types, plan, options, context }: Omit<Setup, "calibration" | "widths">,
   feeds: AsyncIterable<Tensors> | Iterable<Tensors>,
 ): Promise<Calibration> {
-  const channels = options.biasCorrection || options.equalize ? inputMeans(graph, plan, types) : new Map();
+  const seen = options.biasCorrection || options.equalize || options.weightScales === "weighted";
+  const channels = seen ? inputChannels(graph, plan, types) : new Map<string, number>();
   const sources = [...plan.values.values()].filter((name) => !plan.fixed.has(name));
   const available = context.data?.size() ?? Number.POSITIVE_INFINITY;
   const wanted = new Set([...sources, ...channels.keys()]);
@@ -90,17 +94,48 @@ export function restrict({ graph, types, plan, calibration, options }: Setup, on
   return { ...part, left: plan.left };
 }
 
-/** Writes a plan, or part of it, with ranges by a method; biases corrected if wanted. */
-export function write(setup: Setup, plan: Plan, method: RangeMethod, corrected: boolean): Graph {
-  const { graph, options, calibration } = setup;
-  const settings = { ...options, reduceRange: options.portable };
-  const written = emit(graph, plan, rangesFor(setup, plan, method), settings, corrected ? calibration : undefined);
-  return options.format === "qoperator" ? toQOperator(written) : written;
+/** How a plan is written. */
+export interface Writing {
+  readonly method: RangeMethod;
+  /** Biases corrected for the rounding of weights. */
+  readonly corrected: boolean;
+  readonly learned?: Learned & { readonly ranges: ReadonlyMap<string, Range> };
+}
+
+/** Writes a plan, or part of it. */
+export function write(setup: Setup, plan: Plan, writing: Writing): Graph {
+  const { graph } = writeQdq(setup, plan, writing);
+  return setup.options.format === "qoperator" ? toQOperator(graph) : graph;
+}
+
+/** The same with DequantizeLinear and QuantizeLinear whatever the format, and what values are called in it. */
+export function writeQdq(setup: Setup, plan: Plan, writing: Writing): Emitted {
+  const { learned, method } = writing;
+  const found = rangesFor(setup, plan, method);
+  const ranges = learned
+    ? new Map([...found].map(([name, range]) => [name, learned.ranges.get(name) ?? range]))
+    : found;
+  return emit(setup.graph, plan, ranges, emitOptions(setup, writing));
+}
+
+/** How constants are written. */
+export function emitOptions({ options, widths, calibration }: Setup, { corrected, learned }: Writing): EmitOptions {
+  const { weightScales, weightBits, portable } = options;
+  return {
+    ...options,
+    weightScales: weightScales === "auto" ? (weightBits < 8 ? "mse" : "min-max") : weightScales,
+    reduceRange: () => portable,
+    widths,
+    corrected,
+    calibration,
+    ...(learned && { learned }),
+  };
 }
 
 const rangeCache = new WeakMap<Calibration, Map<string, Range>>();
 
-function rangesFor(setup: Setup, plan: Plan, method: RangeMethod): ReadonlyMap<string, Range> {
+/** The ranges of a plan's values by a method. */
+export function rangesFor(setup: Setup, plan: Plan, method: RangeMethod): ReadonlyMap<string, Range> {
   const { plan: full, calibration, options } = setup;
   const cached = rangeCache.get(calibration) ?? new Map<string, Range>();
   rangeCache.set(calibration, cached);
@@ -117,9 +152,10 @@ function rangesFor(setup: Setup, plan: Plan, method: RangeMethod): ReadonlyMap<s
   return ranges;
 }
 
-function chosen({ calibration }: Setup, name: string, method: RangeMethod, options: Options): Range {
+function chosen({ calibration, widths }: Setup, name: string, method: RangeMethod, options: Options): Range {
   const { activationType: dtype, symmetricActivations: symmetric, percentile } = options;
-  return chooseRange(calibration.tensors.get(name)!, method, { dtype, symmetric, percentile });
+  const bits = widths.value(name);
+  return chooseRange(calibration.tensors.get(name)!, method, { dtype, symmetric, percentile, bits });
 }
 
 async function firstOf(feeds: AsyncIterable<Tensors>): Promise<Tensors> {
