@@ -4,6 +4,7 @@ import type {
   GroupsExhibit,
   ProgressExhibit,
   Quantity,
+  RangesExhibit,
   SensitivityExhibit,
   SparsityExhibit,
 } from "../techniques/exhibit.ts";
@@ -118,6 +119,17 @@ export function roundColumns({
   ];
 }
 
+/** Which of the quantized activations are shown. */
+export function rangesSentence({ values, quantized }: RangesExhibit): string {
+  const worst = values.length === 1 ? "the one" : `the ${values.length}`;
+  return `Of ${count(quantized)} quantized activations, ${worst} with the least signal to noise of its own.`;
+}
+
+/** A range: "-1.50 to 2.00". */
+export function rangeText([min, max]: readonly [min: number, max: number]): string {
+  return `${significant(min)} to ${significant(max)}`;
+}
+
 /** Layers and amounts in a list for a terminal. */
 const mostLayers = 12;
 const mostAmounts = 5;
@@ -139,6 +151,7 @@ export function exhibitSections(ledger: readonly LedgerEntry[]): Section[] {
   sections.push(
     ...shown(ledger, "progress").map(progressSection),
     ...shown(ledger, "sensitivity").map(sensitivitySection),
+    ...shown(ledger, "ranges").map(rangesSection),
   );
   return sections;
 }
@@ -178,6 +191,23 @@ function sensitivitySection({ step, exhibit }: Shown<SensitivityExhibit>): Secti
     title: `Sensitivity, by ${step}`,
     lines: [`${damage.name} by ${amount.name} of one layer alone${rest}`],
     table: { columns, rows },
+  };
+}
+
+function rangesSection({ step, exhibit }: Shown<RangesExhibit>): Section {
+  const numbers = ["bits", "signal to noise", "range", "seen", "beyond"].map((title) => ({ title, right: true }));
+  const rows = exhibit.values.map(({ name, bits, range, histogram, clipped, signalToNoise }) => [
+    name,
+    String(bits),
+    `${signalToNoise.toFixed(1)} dB`,
+    rangeText(range),
+    rangeText([histogram.min, histogram.max]),
+    percent(clipped),
+  ]);
+  return {
+    title: `Activations that integers fit worst, by ${step}`,
+    lines: [rangesSentence(exhibit)],
+    table: { columns: [{ title: "layer", flexible: true }, ...numbers], rows },
   };
 }
 

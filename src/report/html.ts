@@ -9,6 +9,7 @@ import { layers } from "./sections/layers.ts";
 import { ledger, leftAlone } from "./sections/ledger.ts";
 import type { SectionMaker } from "./sections/parts.ts";
 import { plans } from "./sections/plans.ts";
+import { ranges } from "./sections/ranges.ts";
 import { rounds, sensitivity } from "./sections/scans.ts";
 import { summary } from "./sections/summary.ts";
 import { curves, epochs, retraining, settings } from "./sections/training.ts";
@@ -25,6 +26,7 @@ const sections: readonly SectionMaker[] = [
   zeros,
   groups,
   sensitivity,
+  ranges,
   plans,
   layers,
   latency,
