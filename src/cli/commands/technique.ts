@@ -34,11 +34,13 @@ export function techniqueCommand(technique: Technique): CommandModule {
     define(command, signal) {
       command.argument("<model>", "an ONNX or Keras file").requiredOption("-o, --output <file>", "the file to write");
       addFlags(command, technique.options);
-      if (trains(technique)) {
+      if (trains(technique) || learnsRounding(technique)) {
         command.option(
           "--work <folder>",
           "checkpoints of training: the same command started again continues from there (default: <output>.work, removed at the end)",
         );
+      }
+      if (trains(technique)) {
         command.option(
           "--log <file>",
           "append lines of JSON: loss, accuracy, rate and speed over the steps, and each epoch",
@@ -66,12 +68,13 @@ async function apply(
   const graph = await load(model);
   checkSelection(step.options, graph, `pare ${technique.name}`);
   const training = trains(technique) && Number(step.options.epochs) > 0;
+  const works = training || (learnsRounding(technique) && step.options.rounding !== "nearest");
   const data =
     flags.data === undefined ? undefined : await openData(command, env, model, graph, { background: training });
   const context = env.context(data?.dataset);
   const measure = async (measured: Graph): Promise<Measurement> => ({ bytes: onnxSize(measured), scores: [] });
   const work = flags.work ?? `${flags.output}.work`;
-  const result = training
+  const result = works
     ? await untilInterrupted(env, work, async () =>
         run(graph, [step], { ...context, training: await trainingContext(work, flags.log) }, { measure }),
       )
@@ -79,7 +82,7 @@ async function apply(
   const entry = result.ledger[0]!;
   const made = data ? keepPreprocess(result.graph, data) : result.graph;
   const saved = await save(made, flags.output, { signal });
-  if (training && flags.work === undefined) rmSync(work, { recursive: true, force: true });
+  if (works && flags.work === undefined) rmSync(work, { recursive: true, force: true });
   env.print(`${[ledgerLine(entry), ...skipLines(entry)].join("\n")}\n`);
   const found = exhibitSections(result.ledger);
   if (found.length > 0) env.print(`\n${renderTerminal(found, terminalOptions())}`);
@@ -98,6 +101,11 @@ async function apply(
 /** Whether a technique can retrain. */
 function trains({ options }: Technique): boolean {
   return "epochs" in options.shape;
+}
+
+/** Whether a technique can learn which way weights are rounded. */
+function learnsRounding({ options }: Technique): boolean {
+  return "rounding" in options.shape;
 }
 
 async function trainingContext(work: string, log: string | undefined): Promise<TrainingContext> {

@@ -41,7 +41,7 @@ export interface EmitOptions {
 /** Constants that learning found, by the names they have in the float graph. */
 export interface Learned {
   /** The integers of weights, in the order of the weight, without the zero point. */
-  readonly codes: ReadonlyMap<string, Int8Array>;
+  readonly codes: ReadonlyMap<string, Int16Array>;
   /** Biases of compute nodes, by the node's first output; as the node adds them. */
   readonly biases: ReadonlyMap<string, Float32Array>;
 }
@@ -133,7 +133,7 @@ export function constantsOf(draft: Draft, options: EmitOptions): Constants {
 }
 
 /** How options have a weight quantized. */
-function weightSettings({ name, axis }: Weight, options: EmitOptions): WeightOptions {
+export function weightSettings({ name, axis }: Weight, options: EmitOptions): WeightOptions {
   const { weightType: dtype, symmetricWeights: symmetric, perChannel } = options;
   const [bits, reduceRange] = [options.widths.weight(name), options.reduceRange(name)];
   return { dtype, bits, symmetric, axis: perChannel ? axis : null, reduceRange, name };
@@ -172,8 +172,8 @@ export function gridded(node: Node, weight: Weight, options: EmitOptions): Quant
   return made;
 }
 
-/** The same grid with other integers on it. */
-function withCodes(grid: QuantizedWeight, codes: Int8Array, axis: number | null): QuantizedWeight {
+/** The same grid with other integers on it, counted from the zero point. */
+export function withCodes(grid: QuantizedWeight, codes: Int16Array, axis: number | null): QuantizedWeight {
   const { values, zeroPoints } = grid;
   const { outer, channels, inner } = split(values.shape, axis);
   const integers = new Int16Array(codes.length);

@@ -1,6 +1,6 @@
 import type { Range } from "../../analysis/ranges.ts";
 import { type Draft, edit, renameReads } from "../../graph/edit.ts";
-import { type Graph, makeNode } from "../../graph/graph.ts";
+import { type Graph, makeNode, type Node } from "../../graph/graph.ts";
 import { links } from "../../graph/walk.ts";
 import { affineParams } from "../../tensor/affine.ts";
 import { dtypes } from "../../tensor/dtype.ts";
@@ -25,6 +25,8 @@ export interface Emitted {
   readonly graph: Graph;
   /** What readers of a value of the float graph read in its place, where that has another name. */
   readonly rounded: ReadonlyMap<string, string>;
+  /** Compute nodes as they are in the float graph, by what became of them. */
+  readonly origins: ReadonlyMap<Node, Node>;
 }
 
 /**
@@ -35,6 +37,7 @@ export interface Emitted {
  */
 export function emit(graph: Graph, plan: Plan, ranges: ReadonlyMap<string, Range>, options: EmitOptions): Emitted {
   const rounded = new Map<string, string>(); // value -> what its DequantizeLinear writes
+  const origins = new Map<Node, Node>();
   const written = edit(graph, (draft) => {
     const grids = activationGrids(draft, plan, ranges, options);
     const real = new Map<string, string>(); // value -> what its integer kernel writes
@@ -78,9 +81,10 @@ export function emit(graph: Graph, plan: Plan, ranges: ReadonlyMap<string, Range
       });
       if (made.some((name, i) => name !== changed.outputs[i])) changed = { ...changed, outputs: made };
       if (changed !== node) draft.replace(node, changed);
+      if (plan.compute.has(node)) origins.set(changed, node);
     }
   });
-  return { graph: written, rounded };
+  return { graph: written, rounded, origins };
 }
 
 /** The name under which a value leaves the absorbed clamps behind it. */

@@ -86,6 +86,26 @@ describe("a residual network", () => {
     expect(await kernels(quantized)).toMatchObject({ QLinearConv: 2, Conv: 1 });
   });
 
+  test("shows the activations that integers fit worst, with what was seen of them", async () => {
+    const all = { target: "size", method: "percentile", percentile: 100, equalize: false };
+    const { exhibits } = await quantize(graph, all);
+    const ranges = exhibits.find((exhibit) => exhibit.kind === "ranges")!;
+    expect(ranges.quantized).toBeGreaterThanOrEqual(ranges.values.length);
+    const ratios = ranges.values.map(({ signalToNoise }) => signalToNoise);
+    expect(ratios).toEqual(ratios.toSorted((a, b) => a - b));
+    for (const { histogram, range, clipped, bits } of ranges.values) {
+      expect(bits).toBe(8);
+      expect(clipped).toBeLessThan(1e-3);
+      // all that was seen fits, to half a step
+      const half = (range[1] - range[0]) / 510;
+      expect(histogram.min).toBeGreaterThan(range[0] - 2 * half);
+      expect(histogram.max).toBeLessThan(range[1] + 2 * half);
+      expect(histogram.counts.length).toBe(64);
+    }
+    const [few] = (await quantize(graph, { target: "size", activationBits: 4 })).exhibits;
+    expect(few).toMatchObject({ kind: "ranges", values: [{ bits: 4 }, ...Array(5).fill({})] });
+  });
+
   test("layer sensitivity ranks every layer", async () => {
     const found = await staticSensitivity(graph, { samples: 8, target: "size" }, contextOf(dataset()));
     expect(found.map(({ node }) => node).sort()).toEqual(["classify", "depthwise", "first", "pointwise"]);

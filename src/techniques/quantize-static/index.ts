@@ -4,9 +4,11 @@ import { convertOpset } from "../../ops/convert.ts";
 import { simplify } from "../simplify/index.ts";
 import { type Context, technique } from "../technique.ts";
 import { type Options, options } from "./options.ts";
+import { portableSamples, reduceSaturating, reportSaturation } from "./portable.ts";
+import { rangesExhibit } from "./ranges-exhibit.ts";
 import { kindOf, neverInteger, obstacle, weightOf } from "./rules.ts";
 import { divideSamples } from "./samples.ts";
-import { isDecided, layerSensitivity, mostTrials, search } from "./search.ts";
+import { isDecided, layerSensitivity, mostTrials, search, withLearnedRounding } from "./search.ts";
 import { type Setup, setUp } from "./setup.ts";
 
 /**
@@ -37,7 +39,8 @@ export const quantizeStatic = technique({
   async apply(input, options, context) {
     check(options);
     const graph = await prepared(input, options, context);
-    const trials = isDecided(options) ? 0 : mostTrials;
+    const learns = options.rounding !== "nearest";
+    const trials = isDecided(options) && !learns ? 0 : mostTrials;
     const samples = await divideSamples(graph, options.samples, trials, context);
     const setup = await setUp(graph, samples, options, context);
     if (setup.plan.compute.size === 0) {
@@ -45,13 +48,21 @@ export const quantizeStatic = technique({
       return input;
     }
     adviseOnSamples(setup);
-    const best = await search(setup, samples);
+    const pairs = samples.learning(portableSamples);
+    const checks = options.portable && options.weightType === "int8" && options.activationType.endsWith("int8");
+    const found = await search(setup, samples);
+    const safe = checks && options.portableLayers === "saturating" ? await reduceSaturating(found, pairs) : found;
+    const best = learns ? await withLearnedRounding(safe, samples) : safe;
+    if (checks) await reportSaturation(best, pairs);
     for (const [node, reason] of best.plan.left) context.skip(nodeLabel(node), reason);
+    const ranges = rangesExhibit(best);
+    if (ranges) context.show(ranges);
     const means = [`ranges by ${best.method}`];
     if (best.setup.graph !== graph) means.push("equalized channels");
     if (best.corrected) means.push("corrected biases");
-    const found = best.quality === undefined ? "" : `: outputs at ${best.quality.toFixed(1)} dB signal to noise`;
-    context.log(means.join(", ") + found);
+    if (best.learned) means.push(`rounding learned by ${options.rounding}`);
+    const quality = best.quality === undefined ? "" : `: outputs at ${best.quality.toFixed(1)} dB signal to noise`;
+    context.log(means.join(", ") + quality);
     return best.graph;
   },
 });

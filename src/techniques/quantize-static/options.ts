@@ -28,6 +28,26 @@ export const options = z.object({
     .describe(
       "how scales of weights are found: covering all, least squared error, or the same weighed by the inputs' mean squares; auto: min-max at 8 bits, mse below",
     ),
+  rounding: z
+    .enum(["nearest", "adaround", "block"])
+    .default("nearest")
+    .describe(
+      "how weights are rounded: to nearest, or the way that was learned to change outputs least, layer by layer (adaround) or block by block with the steps of activations (block)",
+    ),
+  roundingSteps: z.number().int().min(1).default(1000).describe("steps of learning for each layer or block"),
+  roundingSamples: z.number().int().min(1).default(256).describe("samples to learn the rounding from"),
+  roundingRate: z.number().positive().default(0.01).describe("learning rate of the rounding"),
+  roundingPenalty: z
+    .number()
+    .min(0)
+    .default(1)
+    .describe("strength that forces weights to either side in the end, against the error of rounding to nearest"),
+  roundingDrop: z
+    .boolean()
+    .default(true)
+    .describe(
+      "with blocks: quantize each activation in half of the steps only, so that the rounding suits data not seen",
+    ),
   packed: z
     .boolean()
     .default(false)
@@ -38,6 +58,12 @@ export const options = z.object({
   symmetricActivations: z.boolean().default(false).describe("zero in the middle of the activations' integers"),
   symmetricWeights: z.boolean().default(true).describe("zero in the middle of the weights' integers"),
   portable: z.boolean().default(false).describe("7-bit weights: exact on processors without VNNI too"),
+  portableLayers: z
+    .enum(["all", "saturating"])
+    .default("all")
+    .describe(
+      "with portable: 7 bits for all weights, which is exact whatever the data, or only where sums of two products come near the end of 16 bits on the samples",
+    ),
   method: z
     .enum(["auto", ...rangeMethods])
     .default("auto")

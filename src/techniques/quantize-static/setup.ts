@@ -23,6 +23,8 @@ export interface Setup {
   /** Everything that may be quantized. */
   readonly plan: Plan;
   readonly widths: Widths;
+  /** Weights, by name, that have 7 bits so that no sum of products is clipped; besides all of them with `portable`. */
+  readonly reduced: ReadonlySet<string>;
   readonly calibration: Calibration;
   readonly options: Options;
   readonly context: Context;
@@ -44,15 +46,16 @@ export async function setUp(graph: Graph, samples: Samples, options: Options, co
   const blocked = infinite(calibration);
   const usable = blocked.size === 0 ? plan : makePlan(graph, types, { ...planned, blocked });
   const widths = widthsOf(graph, usable, options);
-  return { graph, types, plan: usable, widths, calibration, options, context };
+  return { graph, types, plan: usable, widths, reduced: new Set(), calibration, options, context };
 }
 
 /** Calibrates what a plan needs. */
 export async function observe(
-  { graph, types, plan, options, context }: Omit<Setup, "calibration" | "widths">,
+  { graph, types, plan, options, context }: Omit<Setup, "calibration" | "widths" | "reduced">,
   feeds: AsyncIterable<Tensors> | Iterable<Tensors>,
 ): Promise<Calibration> {
-  const seen = options.biasCorrection || options.equalize || options.weightScales === "weighted";
+  const { biasCorrection, equalize, weightScales, rounding } = options;
+  const seen = biasCorrection || equalize || weightScales === "weighted" || rounding !== "nearest";
   const channels = seen ? inputChannels(graph, plan, types) : new Map<string, number>();
   const sources = [...plan.values.values()].filter((name) => !plan.fixed.has(name));
   const available = context.data?.size() ?? Number.POSITIVE_INFINITY;
@@ -94,12 +97,17 @@ export function restrict({ graph, types, plan, calibration, options }: Setup, on
   return { ...part, left: plan.left };
 }
 
+/** What learning found: constants, and ranges of values. */
+export interface LearnedRounding extends Learned {
+  readonly ranges: ReadonlyMap<string, Range>;
+}
+
 /** How a plan is written. */
 export interface Writing {
   readonly method: RangeMethod;
   /** Biases corrected for the rounding of weights. */
   readonly corrected: boolean;
-  readonly learned?: Learned & { readonly ranges: ReadonlyMap<string, Range> };
+  readonly learned?: LearnedRounding;
 }
 
 /** Writes a plan, or part of it. */
@@ -119,12 +127,13 @@ export function writeQdq(setup: Setup, plan: Plan, writing: Writing): Emitted {
 }
 
 /** How constants are written. */
-export function emitOptions({ options, widths, calibration }: Setup, { corrected, learned }: Writing): EmitOptions {
-  const { weightScales, weightBits, portable } = options;
+export function emitOptions(setup: Setup, { corrected, learned }: Writing): EmitOptions {
+  const { options, widths, reduced, calibration } = setup;
+  const { weightScales, weightBits, portable, portableLayers } = options;
   return {
     ...options,
     weightScales: weightScales === "auto" ? (weightBits < 8 ? "mse" : "min-max") : weightScales,
-    reduceRange: () => portable,
+    reduceRange: (weight) => portable && (portableLayers === "all" || reduced.has(weight)),
     widths,
     corrected,
     calibration,
