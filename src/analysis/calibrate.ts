@@ -13,6 +13,8 @@ export interface ChannelObservation {
   readonly axis: number;
   /** Mean of each channel over all samples. */
   readonly mean: Float64Array;
+  /** Mean of each channel's squares over all samples. */
+  readonly square: Float64Array;
   /** Largest magnitude in each channel. */
   readonly absMax: Float64Array;
   /** Elements of a channel. */
@@ -64,7 +66,7 @@ interface Running {
   infinite: boolean;
   /** Extent of the range after 2^i samples. */
   readonly extents: number[];
-  channels?: { axis: number; sum: Float64Array; absMax: Float64Array; count: number };
+  channels?: ChannelSums & { readonly axis: number; count: number };
 }
 
 /**
@@ -189,7 +191,8 @@ function addExtremes(state: Running, min: number, max: number): void {
 
 function observeChannels(state: Running, shape: readonly number[], axis: number, data: Float32Array): void {
   const { outer, channels, inner } = split(shape, axis);
-  state.channels ??= { axis, sum: new Float64Array(channels), absMax: new Float64Array(channels), count: 0 };
+  const empty = (): Float64Array => new Float64Array(channels);
+  state.channels ??= { axis, sum: empty(), squares: empty(), absMax: empty(), count: 0 };
   if (inner === 1) addRows(data, outer, state.channels);
   else addRuns(data, outer, inner, state.channels);
   state.channels.count += outer * inner;
@@ -197,33 +200,38 @@ function observeChannels(state: Running, shape: readonly number[], axis: number,
 
 interface ChannelSums {
   readonly sum: Float64Array;
+  readonly squares: Float64Array;
   readonly absMax: Float64Array;
 }
 
 /** Elements of which `inner` in a row are of one channel. */
-function addRuns(data: Float32Array, outer: number, inner: number, { sum, absMax }: ChannelSums): void {
+function addRuns(data: Float32Array, outer: number, inner: number, { sum, squares, absMax }: ChannelSums): void {
   for (let o = 0, i = 0; o < outer; o++) {
     for (let c = 0; c < sum.length; c++) {
       let s = 0;
+      let square = 0;
       let m = absMax[c]!;
       for (const end = i + inner; i < end; i++) {
         const x = data[i]!;
         s += x;
+        square += x * x;
         const a = Math.abs(x);
         if (a > m) m = a;
       }
       sum[c]! += s;
+      squares[c]! += square;
       absMax[c] = m;
     }
   }
 }
 
 /** Rows with an element of each channel. */
-function addRows(data: Float32Array, rows: number, { sum, absMax }: ChannelSums): void {
+function addRows(data: Float32Array, rows: number, { sum, squares, absMax }: ChannelSums): void {
   for (let o = 0, i = 0; o < rows; o++) {
     for (let c = 0; c < sum.length; c++, i++) {
       const x = data[i]!;
       sum[c]! += x;
+      squares[c]! += x * x;
       const a = Math.abs(x);
       if (a > absMax[c]!) absMax[c] = a;
     }
@@ -266,10 +274,13 @@ function mergedHistogram(a: Histogram, b: Histogram): Histogram {
 
 function mergeChannels(a: ChannelObservation, b: ChannelObservation): ChannelObservation {
   const count = a.count + b.count;
+  const mixed = (x: Float64Array, y: Float64Array): Float64Array =>
+    x.map((m, c) => (m * a.count + y[c]! * b.count) / count);
   return {
     axis: a.axis,
     count,
-    mean: a.mean.map((m, c) => (m * a.count + b.mean[c]! * b.count) / count),
+    mean: mixed(a.mean, b.mean),
+    square: mixed(a.square, b.square),
     absMax: a.absMax.map((m, c) => Math.max(m, b.absMax[c]!)),
   };
 }
@@ -293,6 +304,7 @@ function finish(state: Running): CalibratedTensor {
       channels: {
         axis: channels.axis,
         mean: channels.sum.map((s) => s / channels.count),
+        square: channels.squares.map((s) => s / channels.count),
         absMax: channels.absMax,
         count: channels.count,
       },

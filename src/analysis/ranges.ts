@@ -63,7 +63,7 @@ export function chooseRange(observed: Observation, method: RangeMethod, options:
       return [Math.min(0, low), Math.max(0, high)];
     }
     case "mse":
-      return descend(all, options, (grid) => squaredError(histogram, grid));
+      return descend(all, options, (grid) => gridError(histogram, grid).noise);
     case "entropy":
       return leastDivergence(histogram, all, options);
   }
@@ -101,21 +101,34 @@ function least(candidates: readonly number[], cost: (candidate: number) => numbe
   return best;
 }
 
-/** Mean squared error of clipping to a grid and rounding on it, each bin taken as uniformly filled: s^2 / 12 inside. */
-function squaredError(h: Histogram, { scale, zeroPoint, qmin, qmax }: Affine): number {
+/** What a grid makes of numbers. */
+export interface GridError {
+  /** Mean square of the numbers. */
+  readonly signal: number;
+  /** Mean squared error of clipping and rounding. */
+  readonly noise: number;
+  /** Share of the numbers beyond the grid, by more than rounding to its last integers. */
+  readonly clipped: number;
+}
+
+/** What clipping to a grid and rounding on it costs, each bin taken as uniformly filled: s^2 / 12 inside. */
+export function gridError(h: Histogram, { scale, zeroPoint, qmin, qmax }: Affine): GridError {
   const width = 2 ** h.exponent;
   const low = scale * (qmin - zeroPoint);
   const high = scale * (qmax - zeroPoint);
   const rounding = (scale * scale) / 12;
-  let sum = 0;
+  let [signal, noise, clipped] = [0, 0, 0];
   for (let i = 0; i < h.bins; i++) {
     const count = h.counts[i]!;
     if (count === 0) continue;
     const x = (h.first + i + 0.5) * width;
     const beyond = x > high ? x - high : x < low ? low - x : 0;
-    sum += count * (beyond * beyond + rounding);
+    signal += count * x * x;
+    noise += count * (beyond * beyond + rounding);
+    if (beyond > scale / 2) clipped += count;
   }
-  return sum / h.count;
+  const all = Math.max(1, h.count);
+  return { signal: signal / all, noise: noise / all, clipped: clipped / all };
 }
 
 /** Thresholds on the magnitude, from an eighth of the histogram to all of it, in this many steps. */

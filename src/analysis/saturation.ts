@@ -4,9 +4,12 @@
  * activations up to 255 and weights up to 127 a pair reaches 64770.
  */
 
+/** What 16 bits hold. */
+export const largestSum = 32767;
+
 /** A pair's sum as VPMADDUBSW gives it. */
 function clippedPair(sum: number): number {
-  return Math.min(32767, Math.max(-32768, sum));
+  return Math.min(largestSum, Math.max(-32768, sum));
 }
 
 /** Shape of a product: x is [rows, depth], w is [depth, columns], both row-major. */
@@ -96,4 +99,48 @@ export function convolutionSums(
     for (let f = 0; f < filters; f++) turned[f * product.rows + p] = sums[p * filters + f]!;
   }
   return { sums: turned, clipped };
+}
+
+/** Largest magnitude that the sum of a pair of some weights could have on any data. `w` is `[columns, depth]`. */
+export function reachOfPairs(w: Int8Array, depth: number): number {
+  let most = 0;
+  for (let c = 0; c < w.length; c += depth) {
+    for (let k = 0; k < depth; k += 2) {
+      const [a, b] = [w[c + k]!, k + 1 < depth ? w[c + k + 1]! : 0];
+      most = Math.max(most, Math.max(a, 0) + Math.max(b, 0), Math.max(-a, 0) + Math.max(-b, 0));
+    }
+  }
+  return 255 * most;
+}
+
+/** Sums of pairs of products, as VPMADDUBSW makes them. */
+export interface PairSums {
+  /** Pairs looked at. */
+  readonly pairs: number;
+  /** Those that 16 bits do not hold. */
+  readonly clipped: number;
+  /** Largest magnitude of a pair's sum. */
+  readonly largest: number;
+}
+
+/**
+ * How far the pairs of a product reach.
+ *
+ * @param x `[rows, depth]`
+ * @param w `[columns, depth]`: each output's weights in a row
+ */
+export function pairSums(x: Uint8Array, w: Int8Array, depth: number): PairSums {
+  const [rows, columns] = [x.length / depth, w.length / depth];
+  let [clipped, largest] = [0, 0];
+  for (let r = 0; r < x.length; r += depth) {
+    for (let c = 0; c < w.length; c += depth) {
+      for (let k = 0; k < depth; k += 2) {
+        const second = k + 1 < depth ? x[r + k + 1]! * w[c + k + 1]! : 0;
+        const sum = x[r + k]! * w[c + k]! + second;
+        if (sum !== clippedPair(sum)) clipped++;
+        largest = Math.max(largest, Math.abs(sum));
+      }
+    }
+  }
+  return { pairs: rows * columns * Math.ceil(depth / 2), clipped, largest };
 }

@@ -134,6 +134,14 @@ test("grids are counted by width, weighed packed and as they are, and shown by h
   expect(text).not.toContain("still");
 });
 
+test("activations that integers fit worst stand with their ranges", () => {
+  const histogram = { min: -1, max: 40, counts: [10, 1] };
+  const values = [{ name: "conv", bits: 4, range: [-1, 2] as const, histogram, clipped: 0.0625, signalToNoise: 9.25 }];
+  const text = renderTerminal(exhibitSections([entry("quantize-static", [{ kind: "ranges", values, quantized: 12 }])]));
+  expect(text).toContain("Of 12 quantized activations, the one with the least signal to noise");
+  expect(text).toMatch(/conv +4 +9\.3 dB +-1\.00 to 2\.00 +-1\.00 to 40\.0 +6\.25 %/);
+});
+
 test("a terminal and markdown tell what was found", () => {
   const ledger = [
     entry("prune-weights", [

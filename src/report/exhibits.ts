@@ -6,6 +6,7 @@ import type {
   GroupsExhibit,
   ProgressExhibit,
   Quantity,
+  RangesExhibit,
   SensitivityExhibit,
   SparsityExhibit,
 } from "../techniques/exhibit.ts";
@@ -167,6 +168,12 @@ export function roundColumns({
   ];
 }
 
+/** Which of the quantized activations are shown. */
+export function rangesSentence({ values, quantized }: RangesExhibit): string {
+  const worst = values.length === 1 ? "the one" : `the ${values.length}`;
+  return `Of ${count(quantized)} quantized activations, ${worst} with the least signal to noise of its own.`;
+}
+
 /** Layers and amounts in a list for a terminal. */
 const mostLayers = 12;
 const mostAmounts = 5;
@@ -192,6 +199,7 @@ export function exhibitSections(ledger: readonly LedgerEntry[]): Section[] {
     ...shown(ledger, "sensitivity").map(sensitivitySection),
     ...shown(ledger, "formats").map(formatsSection),
     ...shown(ledger, "grids").flatMap(gridsSection),
+    ...shown(ledger, "ranges").map(rangesSection),
   );
   return sections;
 }
@@ -285,6 +293,23 @@ function gridsSection({ step, exhibit }: Shown<GridsExhibit>): Section[] {
     rangeText(after),
   ]);
   return [{ title: `Ranges that ${step} moved most`, table: { columns, rows } }];
+}
+
+function rangesSection({ step, exhibit }: Shown<RangesExhibit>): Section {
+  const numbers = ["bits", "signal to noise", "range", "seen", "beyond"].map((title) => ({ title, right: true }));
+  const rows = exhibit.values.map(({ name, bits, range, histogram, clipped, signalToNoise }) => [
+    name,
+    String(bits),
+    `${signalToNoise.toFixed(1)} dB`,
+    rangeText(range),
+    rangeText([histogram.min, histogram.max]),
+    percent(clipped),
+  ]);
+  return {
+    title: `Activations that integers fit worst, by ${step}`,
+    lines: [rangesSentence(exhibit)],
+    table: { columns: [{ title: "layer", flexible: true }, ...numbers], rows },
+  };
 }
 
 /** At most `most` of some values, evenly picked, the last one among them. */

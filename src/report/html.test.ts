@@ -79,6 +79,18 @@ const exhibits: readonly Exhibit[] = [
     })),
   },
   {
+    kind: "ranges",
+    values: [hostile, "block0/conv"].map((name, i) => ({
+      name,
+      bits: 8,
+      range: [-0.5, 1.5 * i],
+      histogram: { min: -1, max: 2, counts: [0, 4, 90, 5, 1] },
+      clipped: 0.01,
+      signalToNoise: 12 + i,
+    })),
+    quantized: 30,
+  },
+  {
     kind: "progress",
     amount: { name: "sparsity", unit: "%" },
     quality: { name: "top-1", unit: "%", better: "higher" },
@@ -323,6 +335,7 @@ describe("renderHtml", () => {
     "grids",
     "sensitivity",
     "formats",
+    "ranges",
     "plans",
     "layers",
     "latency",
@@ -332,7 +345,7 @@ describe("renderHtml", () => {
     "environment",
     "methods",
   ];
-  const found = ["rounds", "retraining", "zeros", "groups", "grids", "sensitivity", "formats"];
+  const found = ["rounds", "retraining", "zeros", "groups", "grids", "sensitivity", "formats", "ranges"];
   const nothing: readonly Exhibit[] = [
     { kind: "sparsity", layers: [] },
     { kind: "groups", groups: [] },
@@ -340,6 +353,7 @@ describe("renderHtml", () => {
     { kind: "sensitivity", amount: { name: "a" }, damage: { name: "b" }, layers: [{ name: "c", curve: [] }] },
     { kind: "formats", damage: { name: "b" }, layers: [] },
     { kind: "progress", amount: { name: "a" }, quality: { name: "b", better: "lower" }, rounds: [] },
+    { kind: "ranges", values: [], quantized: 0 },
     { kind: "training", curve: [], epochs: [], best: { epoch: 0 } },
   ];
   const bare = ({ latency: _, times: __, ...rest }: ModelReport): ModelReport => ({

@@ -11,6 +11,7 @@ import { layers } from "./sections/layers.ts";
 import { ledger, leftAlone } from "./sections/ledger.ts";
 import type { SectionMaker } from "./sections/parts.ts";
 import { plans } from "./sections/plans.ts";
+import { ranges } from "./sections/ranges.ts";
 import { rounds, sensitivity } from "./sections/scans.ts";
 import { summary } from "./sections/summary.ts";
 import { curves, epochs, retraining, settings } from "./sections/training.ts";
@@ -29,6 +30,7 @@ const sections: readonly SectionMaker[] = [
   grids,
   sensitivity,
   formats,
+  ranges,
   plans,
   layers,
   latency,

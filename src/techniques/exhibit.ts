@@ -12,6 +12,7 @@ export type Exhibit =
   | ProgressExhibit
   | FormatsExhibit
   | GridsExhibit
+  | RangesExhibit
   | TrainingExhibit;
 
 /** What a number is. */
@@ -137,6 +138,28 @@ export interface GridsExhibit {
     readonly before: readonly [low: number, high: number];
     readonly after: readonly [low: number, high: number];
   }[];
+}
+
+/** The ranges that were chosen for activations, against what was seen of them on the samples. */
+export interface RangesExhibit {
+  readonly kind: "ranges";
+  /** Those that quantizing harms most, lowest signal to noise first. */
+  readonly values: readonly {
+    /** Label of the node that makes the value, or the name of the input. */
+    readonly name: string;
+    /** Bits of its integers. */
+    readonly bits: number;
+    /** What the integers span; numbers beyond are clipped to it. */
+    readonly range: readonly [min: number, max: number];
+    /** Counts over equal bins between the smallest and the largest number seen, exact zeros left out. */
+    readonly histogram: { readonly min: number; readonly max: number; readonly counts: readonly number[] };
+    /** Share of the numbers beyond the range. */
+    readonly clipped: number;
+    /** Of the value itself, in decibels: mean square over mean squared error of rounding and clipping. */
+    readonly signalToNoise: number;
+  }[];
+  /** How many values were quantized. */
+  readonly quantized: number;
 }
 
 /** How a training inside the step went: what {@link TrainResult} tells. */

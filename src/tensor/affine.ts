@@ -216,6 +216,18 @@ function stored(integers: Integers, dtype: DType, shape: readonly number[]): Ten
 }
 
 /**
+ * Integers as a tensor of a type, packed where it is below 8 bits.
+ *
+ * @param values inside the type's range
+ * @throws PareError for types that are not integers
+ */
+export function integerTensor(dtype: DType, shape: readonly number[], values: ArrayLike<number>): Tensor {
+  const integers = integerArray(dtype, values.length);
+  integers.set(values);
+  return stored(integers, dtype, shape);
+}
+
+/**
  * The real numbers that integers stand for: s * (q - z), in the integers' order.
  *
  * @param scales one, or one an index of `axis`

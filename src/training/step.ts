@@ -29,6 +29,8 @@ export interface StepOptions {
   readonly optimizer: OptimizerOptions;
   /** Inputs that only the objective reads: labels, a teacher's logits, weights of samples. */
   readonly extraInputs?: readonly string[];
+  /** The weights that learn, whatever reads them; those that a network of its kind would have learned by default. */
+  readonly parameters?: readonly Parameter[];
   /** Nodes whose weights may learn and whose batch statistics move; all by default. */
   readonly trains?: (node: Node) => boolean;
   /** Weights that learn otherwise than the rest, by name. */
@@ -81,7 +83,8 @@ export async function trainingStep(
     frozen: (node) => !trains(node),
   });
   const frozen = (name: string): boolean => options.settings?.get(name)?.frozen ?? false;
-  const parameters = parametersOf(prepared.graph, trains).filter(({ name }) => !frozen(name));
+  const candidates = options.parameters ?? parametersOf(prepared.graph, trains);
+  const parameters = candidates.filter(({ name }) => !frozen(name));
   if (parameters.length === 0) {
     const half = [...model.weights.values()].some(({ dtype }) => dtype === "float16" || dtype === "bfloat16");
     const hint = half ? "Convert it to float32 first: convert-float --to float32" : "Check what is frozen";

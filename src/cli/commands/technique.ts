@@ -38,10 +38,14 @@ export function techniqueCommand(technique: Technique): CommandModule {
       addFlags(command, technique.options);
       if (trains(technique)) {
         command.option("--teacher <file>", "learn from this model instead of from the one before the technique");
+      }
+      if (trains(technique) || learnsRounding(technique)) {
         command.option(
           "--work <folder>",
           "checkpoints of training: the same command started again continues from there (default: <output>.work, removed at the end)",
         );
+      }
+      if (trains(technique)) {
         command.option(
           "--log <file>",
           "append lines of JSON: loss, accuracy, rate and speed over the steps, and each epoch",
@@ -72,12 +76,13 @@ async function apply(
   if (flags.teacher !== undefined && !(training && step.options.distill)) {
     fail("--teacher", "nothing learns from it", training ? "Leave out --no-distill" : "Give --epochs");
   }
+  const works = training || (learnsRounding(technique) && step.options.rounding !== "nearest");
   const data =
     flags.data === undefined ? undefined : await openData(command, env, model, graph, { background: training });
   const context = env.context(data?.dataset);
   const measure = async (measured: Graph): Promise<Measurement> => ({ bytes: onnxSize(measured), scores: [] });
   const work = flags.work ?? `${flags.output}.work`;
-  const result = training
+  const result = works
     ? await untilInterrupted(env, work, async () =>
         run(graph, [step], { ...context, training: await trainingContext(work, flags) }, { measure }),
       )
@@ -85,7 +90,7 @@ async function apply(
   const entry = result.ledger[0]!;
   const made = data ? keepPreprocess(result.graph, data) : result.graph;
   const saved = await save(made, flags.output, { signal });
-  if (training && flags.work === undefined) rmSync(work, { recursive: true, force: true });
+  if (works && flags.work === undefined) rmSync(work, { recursive: true, force: true });
   env.print(`${[ledgerLine(entry), ...skipLines(entry)].join("\n")}\n`);
   const found = exhibitSections(result.ledger);
   if (found.length > 0) env.print(`\n${renderTerminal(found, terminalOptions())}`);
@@ -104,6 +109,11 @@ async function apply(
 /** Whether a technique can retrain. */
 function trains({ options }: Technique): boolean {
   return "epochs" in options.shape;
+}
+
+/** Whether a technique can learn which way weights are rounded. */
+function learnsRounding({ options }: Technique): boolean {
+  return "rounding" in options.shape;
 }
 
 async function trainingContext(work: string, { log, teacher }: Flags): Promise<TrainingContext> {

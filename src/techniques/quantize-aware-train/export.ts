@@ -127,15 +127,20 @@ export function writeIntegers(
     [...simulation.activations.keys()].map((source) => [source, gridOf(simulation, learned, source)]),
   );
   const raised = convertOpset(graph, opset);
-  return emit(raised, planFor(raised, plan), new Map(), {
+  const { graph: written } = emit(raised, planFor(raised, plan), new Map(), {
     activationType: "uint8",
     weightType: "int8",
     perChannel: true,
     symmetricActivations: false,
     symmetricWeights: true,
-    reduceRange: false,
+    reduceRange: () => false,
+    widths: { weight: () => 8, value: () => 8 },
+    weightScales: "min-max",
+    packed: false,
+    corrected: false,
     given: { activations, constants: simulation.constants, weights },
   });
+  return written;
 }
 
 /** The largest integer of what a node reads. */

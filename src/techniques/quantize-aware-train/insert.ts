@@ -87,7 +87,7 @@ export function simulate(graph: Graph, plan: TwinPlan, grids: Grids, options: Op
       },
     };
   });
-  return { graph: made, activations, weights, constants };
+  return { graph: made.graph, activations, weights, constants };
 }
 
 /** Puts fake quantization on weights alone. */

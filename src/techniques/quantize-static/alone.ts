@@ -23,10 +23,9 @@ export async function* quantizedAlone(
   const options = { ...bound, method: bound.method === "auto" ? ("percentile" as const) : bound.method };
   const float = await prepared(graph, options, context);
   const setup = await setUp(float, await divideSamples(float, options.samples, 0, context), options, context);
+  const writing = { method: options.method, corrected: options.biasCorrection };
   for (const names of choices) {
     const only = [...setup.plan.compute].filter(({ name }) => names.has(name));
-    yield only.length === 0
-      ? undefined
-      : write(setup, restrict(setup, new Set(only)), options.method, options.biasCorrection);
+    yield only.length === 0 ? undefined : write(setup, restrict(setup, new Set(only)), writing);
   }
 }

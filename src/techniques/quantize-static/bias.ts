@@ -1,12 +1,12 @@
 import type { Calibration } from "../../analysis/calibrate.ts";
 import type { Graph, Node } from "../../graph/graph.ts";
 import type { ObservedType } from "../../platform/observe.ts";
-import { toFloat32 } from "../../tensor/tensor.ts";
+import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
 import type { Plan } from "./plan.ts";
 import { type Weight, weightOf } from "./rules.ts";
 
-/** The tensors whose channel means bias correction needs: inputs of compute nodes, with their channel axis. */
-export function inputMeans(
+/** The tensors whose channels' means and mean squares are of use: inputs of compute nodes, with their channel axis. */
+export function inputChannels(
   graph: Graph,
   plan: Plan,
   types: ReadonlyMap<string, ObservedType>,
@@ -15,7 +15,7 @@ export function inputMeans(
   for (const node of plan.compute) {
     const x = node.inputs[0]!;
     const rank = types.get(x)?.shape.length ?? 0;
-    if (weightOf(node, graph) && node.op !== "MatMul") axes.set(x, node.op === "Conv" ? 1 : rank - 1);
+    if (weightOf(node, graph) && rank > 0) axes.set(x, node.op === "Conv" ? 1 : rank - 1);
   }
   return axes;
 }
@@ -23,27 +23,29 @@ export function inputMeans(
 /**
  * What rounding a weight takes from the mean of each output channel: sum over inputs of (W - W') E[x], to be added to
  * the bias (Nagel et al. 2019, section 4.2). Positions where a kernel reaches into the padding count as full.
- * Undefined where the input's means are not known.
+ * Undefined where the input's means are not known, and for products that have no bias.
  *
- * @param rounded gives W' in the weight's layout; called at most once for a node and calibration
+ * @param integers W' as integers, and the numbers they stand for, in the weight's layout
  */
 export function biasCorrection(
   node: Node,
   graph: Graph,
-  rounded: () => Float32Array,
+  integers: { readonly values: Tensor; readonly rounded: () => Float32Array },
   calibration: Calibration,
 ): Float64Array | undefined {
-  const known = shifts.get(calibration) ?? new Map<Node, Float64Array>();
-  shifts.set(calibration, known);
   const means = calibration.tensors.get(node.inputs[0]!)?.channels?.mean;
   const weight = weightOf(node, graph);
-  if (!means || !weight) return undefined;
-  const shift = known.get(node) ?? meanLoss(node, weight, rounded(), means);
+  if (!means || !weight || node.op === "MatMul") return undefined;
+  const perWeight = shifts.get(calibration) ?? new WeakMap<Tensor, Map<Node, Float64Array>>();
+  shifts.set(calibration, perWeight);
+  const known = perWeight.get(integers.values) ?? new Map<Node, Float64Array>();
+  perWeight.set(integers.values, known);
+  const shift = known.get(node) ?? meanLoss(node, weight, integers.rounded(), means);
   known.set(node, shift);
   return shift;
 }
 
-const shifts = new WeakMap<Calibration, Map<Node, Float64Array>>();
+const shifts = new WeakMap<Calibration, WeakMap<Tensor, Map<Node, Float64Array>>>();
 
 function meanLoss(node: Node, weight: Weight, rounded: Float32Array, means: Float64Array): Float64Array {
   const { shape } = weight.tensor;

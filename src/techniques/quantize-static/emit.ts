@@ -1,4 +1,3 @@
-import type { Calibration } from "../../analysis/calibrate.ts";
 import type { Range } from "../../analysis/ranges.ts";
 import type { Draft } from "../../graph/edit.ts";
 import { type Graph, makeNode } from "../../graph/graph.ts";
@@ -7,7 +6,7 @@ import { affineParams } from "../../tensor/affine.ts";
 import { integerRange } from "../../tensor/dtype.ts";
 import { float32, type Tensor, tensor } from "../../tensor/tensor.ts";
 import { constantsOf, type EmitOptions, withConstants, withWeights } from "./constants.ts";
-import { place } from "./place.ts";
+import { type Placed, place } from "./place.ts";
 import { integerOnly, type Plan } from "./plan.ts";
 import { kindOf } from "./rules.ts";
 
@@ -27,15 +26,8 @@ interface Grid {
  * integers with a DequantizeLinear. A runtime that knows the pattern runs integer kernels, any other the same in float.
  *
  * @param ranges by value, for every source in the plan that has no fixed range
- * @param calibration means for bias correction; without it biases are only rounded
  */
-export function emit(
-  graph: Graph,
-  plan: Plan,
-  ranges: ReadonlyMap<string, Range>,
-  options: EmitOptions,
-  calibration?: Calibration,
-): Graph {
+export function emit(graph: Graph, plan: Plan, ranges: ReadonlyMap<string, Range>, options: EmitOptions): Placed {
   return place(graph, plan, (draft) => {
     const grids = activationGrids(draft, plan, ranges, options);
     const constants = constantsOf(draft, options);
@@ -45,17 +37,19 @@ export function emit(
         const { scale, zeroPoint, bounds } = grid;
         const integers = draft.fresh(`${name}_quantized`);
         const guarded = needsGuard(name, graph, plan) ? guard(draft, before, grid) : before;
-        const wide = bounds ? draft.fresh(`${name}_unclipped`) : integers;
+        // what only moves integers keeps them within their bounds
+        const clips = bounds !== undefined && source === name;
+        const wide = clips ? draft.fresh(`${name}_unclipped`) : integers;
         draft.add(makeNode("QuantizeLinear", [guarded, scale, zeroPoint], [wide]));
         // on the integers: in front of QuantizeLinear a Clip would keep the runtime from its integer kernels
-        if (bounds) draft.add(makeNode("Clip", [wide, ...bounds], [integers]));
+        if (clips) draft.add(makeNode("Clip", [wide, ...bounds], [integers]));
         draft.add(makeNode("DequantizeLinear", [integers, scale, zeroPoint], [after]));
         return after;
       },
       inside(changed, node) {
         const grid = grids.get(plan.values.get(node.inputs[0]!) ?? "");
         return plan.compute.has(node)
-          ? withWeights(changed, node, graph, constants, grid!.step, calibration)
+          ? withWeights(changed, node, graph, constants, grid!.step)
           : withConstants(changed, node, graph, constants);
       },
     };
@@ -95,20 +89,22 @@ function activationGrids(
   const grids = new Map<string, Grid>();
   for (const source of plan.values.values()) {
     if (grids.has(source)) continue;
-    const dtype = options.activationType;
-    const [min, max] = plan.fixed.get(source) ?? ranges.get(source) ?? [0, 0];
+    const { activationType: dtype, symmetricActivations: symmetric, widths } = options;
+    const fixed = plan.fixed.get(source);
+    const [min, max] = fixed ?? ranges.get(source) ?? [0, 0];
     const given = options.given?.activations.get(source);
-    const grid = given ?? affineParams(min, max, dtype, { symmetric: options.symmetricActivations });
+    const grid = given ?? affineParams(min, max, dtype, { symmetric, bits: widths.value(source) });
     const integer = (stem: string, value: number): string =>
       draft.constant(`${source}_${stem}`, integerScalar(dtype, value));
     const [least, most] = integerRange(dtype);
-    const narrow = given && (given.qmin > least || given.qmax < most);
+    // a range that the values never leave needs no bounds
+    const narrow = (given ?? !fixed) && (grid.qmin > least || grid.qmax < most);
     grids.set(source, {
       scale: draft.constant(`${source}_scale`, float32([], [grid.scale])),
       zeroPoint: integer("zero_point", grid.zeroPoint),
       step: grid.scale,
       lowest: grid.scale * (grid.qmin - grid.zeroPoint),
-      bounds: narrow ? [integer("least", given.qmin), integer("most", given.qmax)] : undefined,
+      bounds: narrow ? [integer("least", grid.qmin), integer("most", grid.qmax)] : undefined,
     });
   }
   return grids;

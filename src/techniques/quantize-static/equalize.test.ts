@@ -7,7 +7,7 @@ import { observeTypes } from "../../platform/observe.ts";
 import type { Runtime, Tensors } from "../../platform/runtime.ts";
 import { random } from "../../random.ts";
 import { float32, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
-import { inputMeans } from "./bias.ts";
+import { inputChannels } from "./bias.ts";
 import { equalize } from "./equalize.ts";
 import { makePlan } from "./plan.ts";
 
@@ -65,7 +65,7 @@ async function equalized(graph: Graph): Promise<Graph | undefined> {
     absorb: true,
     blocked: new Set(),
   });
-  const channels = inputMeans(graph, plan, types);
+  const channels = inputChannels(graph, plan, types);
   const calibration = await calibrate(graph, engine, [...channels.keys()], feeds, { channels });
   return equalize(graph, plan, calibration);
 }

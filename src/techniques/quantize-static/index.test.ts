@@ -1,144 +1,21 @@
-import { beforeAll, describe, expect, test } from "vitest";
-import type { Dataset } from "../../data/dataset.ts";
+import { describe, expect, test } from "vitest";
 import { encodeOnnx } from "../../formats/onnx/index.ts";
-import { type Graph, type GraphInit, makeGraph, makeNode, type Node } from "../../graph/graph.ts";
-import { runtime } from "../../platform/node.ts";
-import type { Runtime, Tensors } from "../../platform/runtime.ts";
-import { random } from "../../random.ts";
-import { float32, int64, type Tensor, toFloat32, toNumbers } from "../../tensor/tensor.ts";
-import type { Context } from "../technique.ts";
-import { quantizeStatic, staticSensitivity } from "./index.ts";
-
-let engine: Runtime;
-beforeAll(async () => {
-  engine = await runtime({ threads: 1 });
-});
-
-const generator = random(5);
-
-function noise(shape: readonly number[], scale = 1): Tensor {
-  const size = shape.reduce((a, b) => a * b, 1);
-  return float32(
-    shape,
-    Float32Array.from({ length: size }, () => generator.normal() * scale),
-  );
-}
-
-function network(init: Pick<GraphInit, "nodes"> & { weights: Record<string, Tensor>; outputs?: string[] }): Graph {
-  return makeGraph({
-    nodes: init.nodes,
-    weights: new Map(Object.entries(init.weights)),
-    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [null, 3, 12, 12] } }],
-    outputs: (init.outputs ?? ["y"]).map((name) => ({ name, type: { kind: "tensor", dtype: "float32" } })),
-  });
-}
-
-/** Residual network: convolutions, depthwise, addition, pooling, classifier. */
-function classifier(): Graph {
-  return network({
-    nodes: [
-      makeNode("Conv", ["x", "w1", "b1"], ["c1"], { pads: [1, 1, 1, 1] }, "first"),
-      makeNode("Relu", ["c1"], ["r1"]),
-      makeNode("Conv", ["r1", "wd", "bd"], ["d"], { group: 32, pads: [1, 1, 1, 1] }, "depthwise"),
-      makeNode("Clip", ["d", "zero", "six"], ["rd"]),
-      makeNode("Conv", ["rd", "w2", "b2"], ["c2"], {}, "pointwise"),
-      makeNode("Add", ["c2", "r1"], ["a"]),
-      makeNode("Relu", ["a"], ["ra"]),
-      makeNode("MaxPool", ["ra"], ["p"], { kernel_shape: [2, 2], strides: [2, 2] }),
-      makeNode("GlobalAveragePool", ["p"], ["g"]),
-      makeNode("Flatten", ["g"], ["f"]),
-      makeNode("Gemm", ["f", "wf", "bf"], ["y"], { transB: 1 }, "classify"),
-    ],
-    weights: {
-      w1: noise([32, 3, 3, 3], 0.3),
-      b1: noise([32], 0.1),
-      // one filter a hundred times the others: a single scale would erase these
-      wd: float32(
-        [32, 1, 3, 3],
-        toFloat32(noise([32, 1, 3, 3], 0.3)).map((w, i) => (i < 9 ? 100 * w : w)),
-      ),
-      bd: noise([32], 0.1),
-      w2: noise([32, 32, 1, 1], 0.2),
-      b2: noise([32], 0.1),
-      wf: noise([10, 32], 0.3),
-      bf: noise([10]),
-      zero: float32([], [0]),
-      six: float32([], [6]),
-    },
-  });
-}
-
-const samples: Tensors[] = Array.from({ length: 24 }, () => ({ x: noise([1, 3, 12, 12]) }));
-
-function dataset(feeds: readonly Tensors[] = samples): Dataset {
-  return {
-    name: "noise",
-    splits: ["train"],
-    size: () => feeds.length,
-    async *batches({ limit, skip = 0 }) {
-      for (const inputs of feeds.slice(skip, skip + (limit ?? feeds.length))) yield { inputs, size: 1 };
-    },
-  };
-}
-
-interface Result {
-  readonly graph: Graph;
-  readonly skips: ReadonlyMap<string, string>;
-  readonly log: readonly string[];
-}
-
-async function quantize(graph: Graph, settings: Record<string, unknown> = {}, feeds = samples): Promise<Result> {
-  const skips = new Map<string, string>();
-  const log: string[] = [];
-  const context = contextOf(dataset(feeds), skips, log);
-  return { graph: await quantizeStatic({ samples: 16, ...settings }).apply(graph, context), skips, log };
-}
-
-function contextOf(data: Dataset, skips = new Map<string, string>(), log: string[] = []): Context {
-  return {
-    runtime: engine,
-    data,
-    random: random(1),
-    log: (message) => log.push(message),
-    progress: () => {},
-    skip: (node, reason) => skips.set(node, reason),
-    show: () => {},
-    signal: new AbortController().signal,
-  };
-}
-
-async function outputs(graph: Graph, feeds = samples): Promise<Float32Array[]> {
-  const session = await engine.open(graph);
-  const results: Float32Array[] = [];
-  for (const feed of feeds) results.push(toFloat32(Object.values(await session.run(feed))[0]!));
-  await session.release();
-  return results;
-}
-
-/** Decibels. */
-async function ratio(graph: Graph, changed: Graph, feeds = samples): Promise<number> {
-  const [a, b] = [await outputs(graph, feeds), await outputs(changed, feeds)];
-  let signal = 0;
-  let error = 0;
-  a.forEach((y, i) => {
-    y.forEach((v, k) => {
-      signal += v * v;
-      error += (v - b[i]![k]!) ** 2;
-    });
-  });
-  return 10 * Math.log10(signal / error);
-}
-
-async function kernels(graph: Graph, feed = samples[0]!): Promise<Record<string, number>> {
-  const session = await engine.open(graph, { profile: true });
-  await session.run(feed);
-  const counts: Record<string, number> = {};
-  for (const { op } of await session.profile()) counts[op] = (counts[op] ?? 0) + 1;
-  await session.release();
-  return counts;
-}
-
-const named = (graph: Graph, name: string): Node => graph.nodes.find((node) => node.name === name)!;
+import { makeGraph, makeNode } from "../../graph/graph.ts";
+import { float32, int64, toFloat32, toNumbers } from "../../tensor/tensor.ts";
+import { staticSensitivity } from "./index.ts";
+import {
+  classifier,
+  contextOf,
+  dataset,
+  kernels,
+  named,
+  network,
+  noise,
+  outputs,
+  quantize,
+  ratio,
+  samples,
+} from "./testing.ts";
 
 describe("a residual network", () => {
   const graph = classifier();
@@ -207,6 +84,26 @@ describe("a residual network", () => {
     const { graph: quantized, skips } = await quantize(graph, { exclude: ["depthwise"], target: "size" });
     expect(skips.get("depthwise")).toBe("excluded");
     expect(await kernels(quantized)).toMatchObject({ QLinearConv: 2, Conv: 1 });
+  });
+
+  test("shows the activations that integers fit worst, with what was seen of them", async () => {
+    const all = { target: "size", method: "percentile", percentile: 100, equalize: false };
+    const { exhibits } = await quantize(graph, all);
+    const ranges = exhibits.find((exhibit) => exhibit.kind === "ranges")!;
+    expect(ranges.quantized).toBeGreaterThanOrEqual(ranges.values.length);
+    const ratios = ranges.values.map(({ signalToNoise }) => signalToNoise);
+    expect(ratios).toEqual(ratios.toSorted((a, b) => a - b));
+    for (const { histogram, range, clipped, bits } of ranges.values) {
+      expect(bits).toBe(8);
+      expect(clipped).toBeLessThan(1e-3);
+      // all that was seen fits, to half a step
+      const half = (range[1] - range[0]) / 510;
+      expect(histogram.min).toBeGreaterThan(range[0] - 2 * half);
+      expect(histogram.max).toBeLessThan(range[1] + 2 * half);
+      expect(histogram.counts.length).toBe(64);
+    }
+    const [few] = (await quantize(graph, { target: "size", activationBits: 4 })).exhibits;
+    expect(few).toMatchObject({ kind: "ranges", values: [{ bits: 4 }, ...Array(5).fill({})] });
   });
 
   test("layer sensitivity ranks every layer", async () => {

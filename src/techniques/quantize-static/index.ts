@@ -1,11 +1,14 @@
+import { fail } from "../../errors.ts";
 import { type Graph, nodeLabel } from "../../graph/graph.ts";
 import { convertOpset } from "../../ops/convert.ts";
 import { simplify } from "../simplify/index.ts";
 import { type Context, technique } from "../technique.ts";
 import { type Options, options } from "./options.ts";
+import { portableSamples, reduceSaturating, reportSaturation } from "./portable.ts";
+import { rangesExhibit } from "./ranges-exhibit.ts";
 import { kindOf, neverInteger, obstacle, weightOf } from "./rules.ts";
 import { divideSamples } from "./samples.ts";
-import { isDecided, layerSensitivity, mostTrials, search } from "./search.ts";
+import { isDecided, layerSensitivity, mostTrials, search, withLearnedRounding } from "./search.ts";
 import { type Setup, setUp } from "./setup.ts";
 
 /**
@@ -34,8 +37,10 @@ export const quantizeStatic = technique({
       ? (obstacle(node, graph) ?? (weightOf(node, graph) ? true : "both of its operands are activations"))
       : (neverInteger(node) ?? "it does not multiply with a weight"),
   async apply(input, options, context) {
+    check(options);
     const graph = await prepared(input, options, context);
-    const trials = isDecided(options) ? 0 : mostTrials;
+    const learns = options.rounding !== "nearest";
+    const trials = isDecided(options) && !learns ? 0 : mostTrials;
     const samples = await divideSamples(graph, options.samples, trials, context);
     const setup = await setUp(graph, samples, options, context);
     if (setup.plan.compute.size === 0) {
@@ -43,13 +48,21 @@ export const quantizeStatic = technique({
       return input;
     }
     adviseOnSamples(setup);
-    const best = await search(setup, samples);
+    const pairs = samples.learning(portableSamples);
+    const checks = options.portable && options.weightType === "int8" && options.activationType.endsWith("int8");
+    const found = await search(setup, samples);
+    const safe = checks && options.portableLayers === "saturating" ? await reduceSaturating(found, pairs) : found;
+    const best = learns ? await withLearnedRounding(safe, samples) : safe;
+    if (checks) await reportSaturation(best, pairs);
     for (const [node, reason] of best.plan.left) context.skip(nodeLabel(node), reason);
+    const ranges = rangesExhibit(best);
+    if (ranges) context.show(ranges);
     const means = [`ranges by ${best.method}`];
     if (best.setup.graph !== graph) means.push("equalized channels");
     if (best.corrected) means.push("corrected biases");
-    const found = best.quality === undefined ? "" : `: outputs at ${best.quality.toFixed(1)} dB signal to noise`;
-    context.log(means.join(", ") + found);
+    if (best.learned) means.push(`rounding learned by ${options.rounding}`);
+    const quality = best.quality === undefined ? "" : `: outputs at ${best.quality.toFixed(1)} dB signal to noise`;
+    context.log(means.join(", ") + quality);
     return best.graph;
   },
 });
@@ -78,14 +91,28 @@ export async function staticSensitivity(
   return found.map(({ node, quality }) => ({ node: nodeLabel(node), quality }));
 }
 
-/** First operator set with scales along an axis, and with 16-bit integers. */
+/** First operator set with scales along an axis, with 4-bit and 16-bit integers, and with 2-bit ones. */
 const perAxisOpset = 13;
 const wideOpset = 21;
+const narrowestOpset = 25;
 
 /** The graph as it is planned: at an operator set that has what is written, and simplified. */
 export async function prepared(input: Graph, options: Options, context: Context): Promise<Graph> {
-  const graph = convertOpset(input, options.activationType.endsWith("16") ? wideOpset : perAxisOpset);
+  const { activationType, packed, weightBits } = options;
+  const wide = activationType.endsWith("16") || packed;
+  const opset = packed && weightBits <= 2 ? narrowestOpset : wide ? wideOpset : perAxisOpset;
+  const graph = convertOpset(input, opset);
   return options.simplify ? simplify().apply(graph, { ...context, skip: () => {} }) : graph;
+}
+
+/** Refuses options that contradict each other. */
+function check({ activationBits, activationType, packed, weightBits }: Options): void {
+  const who = "quantize-static";
+  // of int8 the runtime makes uint8 before it looks for kernels, but not where a Clip follows
+  if (activationBits < 8 && activationType !== "uint8")
+    fail(who, `activations of ${activationBits} bits are held in uint8, got ${activationType}`, "Choose uint8");
+  if (packed && weightBits > 4)
+    fail(who, `only weights of 4 bits or fewer can be packed, got ${weightBits}`, "Lower --weight-bits");
 }
 
 function adviseOnSamples({ calibration: { samples, growth = 0 }, context }: Setup): void {

@@ -22,15 +22,25 @@ export interface Placer {
   inside(changed: Node, original: Node): Node;
 }
 
+/** A graph with a plan in it. */
+export interface Placed {
+  readonly graph: Graph;
+  /** What readers of a value of the graph before read in its place, where that has another name. */
+  readonly rounded: ReadonlyMap<string, string>;
+  /** Compute nodes as they were in the graph before, by what became of them. */
+  readonly origins: ReadonlyMap<Node, Node>;
+}
+
 /**
  * Writes a plan into a graph: every quantized value is rounded once, those that compute on integers read what is rounded,
  * and so does whatever reads a value of which no float is left; absorbed clamps go.
  */
-export function place(graph: Graph, plan: Plan, placerOf: (draft: Draft) => Placer): Graph {
-  return edit(graph, (draft) => {
+export function place(graph: Graph, plan: Plan, placerOf: (draft: Draft) => Placer): Placed {
+  const rounded = new Map<string, string>(); // value -> what it is once rounded
+  const origins = new Map<Node, Node>();
+  const placed = edit(graph, (draft) => {
     const placer = placerOf(draft);
     const real = new Map<string, string>(); // value -> what its integer kernel writes
-    const rounded = new Map<string, string>(); // value -> what it is once rounded
     const { producer, outputs } = links(graph);
     for (const [name, source] of plan.values) {
       const maker = producer.get(name);
@@ -57,8 +67,10 @@ export function place(graph: Graph, plan: Plan, placerOf: (draft: Draft) => Plac
       });
       if (made.some((name, i) => name !== changed.outputs[i])) changed = { ...changed, outputs: made };
       if (changed !== node) draft.replace(node, changed);
+      if (plan.compute.has(node)) origins.set(changed, node);
     }
   });
+  return { graph: placed, rounded, origins };
 }
 
 /** The name under which a value leaves the absorbed clamps behind it. */

@@ -10,6 +10,8 @@ export interface Samples {
   readonly trial: readonly Tensors[];
   /** Whether `trial` was held back of few samples, so that final ranges should be of both. */
   readonly heldBack: boolean;
+  /** A number of samples to learn from: those of the calibration, and further ones where it has fewer. */
+  learning(count: number): AsyncIterable<Tensors>;
 }
 
 /** With fewer samples than this, all serve both uses. */
@@ -22,19 +24,27 @@ const fewest = 8;
  * @throws PareError where there is no data
  */
 export async function divideSamples(graph: Graph, limit: number, trials: number, context: Context): Promise<Samples> {
-  if (trials === 0) return { calibration: stream(graph, context, 0, limit), trial: [], heldBack: false };
-  const others = await take(stream(graph, context, limit, trials));
-  if (others.length >= trials / 2)
-    return { calibration: stream(graph, context, 0, limit), trial: others, heldBack: false };
+  const of = (skip: number, count: number): AsyncIterable<Tensors> => stream(graph, context, skip, count);
+  const divided = (calibration: AsyncIterable<Tensors>, trial: readonly Tensors[], heldBack: boolean): Samples => ({
+    calibration,
+    trial,
+    heldBack,
+    learning: (count) => {
+      if (heldBack || count <= limit) return held(calibration, count);
+      return held(oneAfterTheOther(calibration, of(limit + trial.length, count - limit)), count);
+    },
+  });
+  if (trials === 0) return divided(of(0, limit), [], false);
+  const others = await take(of(limit, trials));
+  if (others.length >= trials / 2) return divided(of(0, limit), others, false);
   let count = others.length;
-  for await (const _ of stream(graph, context, 0, limit)) count++;
+  for await (const _ of of(0, limit)) count++;
   if (count < fewest) {
-    const all = stream(graph, context, 0, count);
-    return { calibration: all, trial: await take(all), heldBack: false };
+    const all = of(0, count);
+    return divided(all, await take(all), false);
   }
-  const held = Math.min(trials, Math.floor(count / 4));
-  const trial = await take(stream(graph, context, count - held, held));
-  return { calibration: stream(graph, context, 0, count - held), trial, heldBack: true };
+  const back = Math.min(trials, Math.floor(count / 4));
+  return divided(of(0, count - back), await take(of(count - back, back)), true);
 }
 
 /** Samples from the `skip`th on as feeds, one a run, or as many as a fixed batch size asks for. */
@@ -56,4 +66,37 @@ async function take(feeds: AsyncIterable<Tensors>): Promise<Tensors[]> {
   const taken: Tensors[] = [];
   for await (const feed of feeds) taken.push(feed);
   return taken;
+}
+
+async function* concatenated(parts: readonly AsyncIterable<Tensors>[]): AsyncGenerator<Tensors> {
+  for (const part of parts) yield* part;
+}
+
+function oneAfterTheOther(...parts: readonly AsyncIterable<Tensors>[]): AsyncIterable<Tensors> {
+  return { [Symbol.asyncIterator]: () => concatenated(parts) };
+}
+
+/** Bytes of samples kept in memory, so that they are read and decoded once though they are used many times. */
+const budget = 2 ** 28;
+
+/** The first of some feeds, kept in memory after the first time where they are small enough. */
+function held(feeds: AsyncIterable<Tensors>, limit: number): AsyncIterable<Tensors> {
+  let kept: Tensors[] | undefined;
+  return {
+    async *[Symbol.asyncIterator]() {
+      if (kept) {
+        yield* kept;
+        return;
+      }
+      const seen: Tensors[] = [];
+      let [count, bytes] = [0, 0];
+      for await (const feed of feeds) {
+        bytes += Object.values(feed).reduce((sum, { byteLength }) => sum + byteLength, 0);
+        if (bytes <= budget) seen.push(feed);
+        yield feed;
+        if (++count >= limit) break;
+      }
+      if (bytes <= budget) kept = seen;
+    },
+  };
 }

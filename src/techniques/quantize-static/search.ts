@@ -7,8 +7,9 @@ import type { Context } from "../technique.ts";
 import { equalize } from "./equalize.ts";
 import type { Options } from "./options.ts";
 import { macs, type Plan } from "./plan.ts";
+import { learnRounding } from "./rounding/index.ts";
 import { divideSamples, type Samples } from "./samples.ts";
-import { observe, restrict, type Setup, setUp, write } from "./setup.ts";
+import { type LearnedRounding, observe, restrict, type Setup, setUp, write } from "./setup.ts";
 
 /** A way to quantize, with the signal-to-noise ratio of its outputs in decibels. */
 export interface Candidate {
@@ -16,6 +17,7 @@ export interface Candidate {
   readonly plan: Plan;
   readonly method: RangeMethod;
   readonly corrected: boolean;
+  readonly learned?: LearnedRounding;
   readonly graph: Graph;
   readonly quality: number;
 }
@@ -51,7 +53,7 @@ export async function search(first: Setup, samples: Samples): Promise<Choice> {
   const { options, context, graph, plan } = first;
   const { method } = options;
   if (method !== "auto" && isDecided(options)) {
-    return { setup: first, plan, method, corrected: false, graph: write(first, plan, method, false) };
+    return { setup: first, plan, method, corrected: false, graph: write(first, plan, { method, corrected: false }) };
   }
   const wanted = await trialReference(first, samples);
   let best = await bestMethod(first, first.plan, wanted);
@@ -73,11 +75,24 @@ export async function search(first: Setup, samples: Samples): Promise<Choice> {
   return samples.heldBack ? onAllSamples(best, samples) : best;
 }
 
+/** The same with weights rounded the way that is learned, if its outputs are better. */
+export async function withLearnedRounding(best: Choice, samples: Samples): Promise<Choice> {
+  const { setup, plan } = best;
+  const { runtime, log } = setup.context;
+  const learned = await learnRounding(best, samples.learning(setup.options.roundingSamples));
+  const graph = write(setup, plan, { ...best, learned });
+  const wanted = await trialReference(setup, samples);
+  const before = await signalToNoise(best.graph, runtime, wanted);
+  const quality = await signalToNoise(graph, runtime, wanted);
+  log(`learned rounding: ${before.toFixed(1)} dB to ${quality.toFixed(1)} dB`);
+  return quality > before ? { ...best, learned, graph, quality } : { ...best, quality: before };
+}
+
 /** The same with ranges and means of the samples held back as well. */
 async function onAllSamples(best: Candidate, samples: Samples): Promise<Candidate> {
   const held = await observe(best.setup, samples.trial);
   const setup = { ...best.setup, calibration: mergeCalibrations(best.setup.calibration, held) };
-  return { ...best, setup, graph: write(setup, best.plan, best.method, best.corrected) };
+  return { ...best, setup, graph: write(setup, best.plan, best) };
 }
 
 function better(a: Candidate, b: Candidate, gain = leastGain): Candidate {
@@ -92,7 +107,7 @@ async function candidate(
   wanted: Reference,
 ): Promise<Candidate> {
   setup.context.signal.throwIfAborted();
-  const graph = write(setup, plan, method, corrected);
+  const graph = write(setup, plan, { method, corrected });
   const quality = await signalToNoise(graph, setup.context.runtime, wanted);
   return { setup, plan, method, corrected, graph, quality };
 }

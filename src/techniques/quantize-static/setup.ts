@@ -6,13 +6,16 @@ import { intermediates, type ObservedType, observeTypes } from "../../platform/o
 import type { Tensors } from "../../platform/runtime.ts";
 import { selector } from "../selection.ts";
 import type { Context } from "../technique.ts";
-import { inputMeans } from "./bias.ts";
+import { inputChannels } from "./bias.ts";
+import type { EmitOptions, Learned } from "./constants.ts";
 import { emit } from "./emit.ts";
 import type { Options } from "./options.ts";
+import type { Placed } from "./place.ts";
 import { makePlan, type Plan, type PlanOptions } from "./plan.ts";
 import { toQOperator } from "./qoperator.ts";
 import { kindOf } from "./rules.ts";
 import type { Samples } from "./samples.ts";
+import { type Widths, widthsOf } from "./widths.ts";
 
 /** A float graph with all that is needed to quantize any part of it. */
 export interface Setup {
@@ -20,6 +23,9 @@ export interface Setup {
   readonly types: ReadonlyMap<string, ObservedType>;
   /** Everything that may be quantized. */
   readonly plan: Plan;
+  readonly widths: Widths;
+  /** Weights, by name, that have 7 bits so that no sum of products is clipped; besides all of them with `portable`. */
+  readonly reduced: ReadonlySet<string>;
   readonly calibration: Calibration;
   readonly options: Options;
   readonly context: Context;
@@ -39,17 +45,19 @@ export async function setUp(graph: Graph, samples: Samples, options: Options, co
   const plan = makePlan(graph, types, planned);
   const calibration = await observe({ graph, types, plan, options, context }, samples.calibration);
   const blocked = infinite(calibration);
-  if (blocked.size === 0) return { graph, types, plan, calibration, options, context };
-  const usable = makePlan(graph, types, { ...planned, blocked });
-  return { graph, types, plan: usable, calibration, options, context };
+  const usable = blocked.size === 0 ? plan : makePlan(graph, types, { ...planned, blocked });
+  const widths = widthsOf(graph, usable, options);
+  return { graph, types, plan: usable, widths, reduced: new Set(), calibration, options, context };
 }
 
 /** Calibrates what a plan needs. */
 export async function observe(
-  { graph, types, plan, options, context }: Omit<Setup, "calibration">,
+  { graph, types, plan, options, context }: Omit<Setup, "calibration" | "widths" | "reduced">,
   feeds: AsyncIterable<Tensors> | Iterable<Tensors>,
 ): Promise<Calibration> {
-  const channels = options.biasCorrection || options.equalize ? inputMeans(graph, plan, types) : new Map();
+  const { biasCorrection, equalize, weightScales, rounding } = options;
+  const seen = biasCorrection || equalize || weightScales === "weighted" || rounding !== "nearest";
+  const channels = seen ? inputChannels(graph, plan, types) : new Map<string, number>();
   const sources = [...plan.values.values()].filter((name) => !plan.fixed.has(name));
   const available = context.data?.size() ?? Number.POSITIVE_INFINITY;
   const wanted = new Set([...sources, ...channels.keys()]);
@@ -90,17 +98,54 @@ export function restrict({ graph, types, plan, calibration, options }: Setup, on
   return { ...part, left: plan.left };
 }
 
-/** Writes a plan, or part of it, with ranges by a method; biases corrected if wanted. */
-export function write(setup: Setup, plan: Plan, method: RangeMethod, corrected: boolean): Graph {
-  const { graph, options, calibration } = setup;
-  const settings = { ...options, reduceRange: options.portable };
-  const written = emit(graph, plan, rangesFor(setup, plan, method), settings, corrected ? calibration : undefined);
-  return options.format === "qoperator" ? toQOperator(written) : written;
+/** What learning found: constants, and ranges of values. */
+export interface LearnedRounding extends Learned {
+  readonly ranges: ReadonlyMap<string, Range>;
+}
+
+/** How a plan is written. */
+export interface Writing {
+  readonly method: RangeMethod;
+  /** Biases corrected for the rounding of weights. */
+  readonly corrected: boolean;
+  readonly learned?: LearnedRounding;
+}
+
+/** Writes a plan, or part of it. */
+export function write(setup: Setup, plan: Plan, writing: Writing): Graph {
+  const { graph } = writeQdq(setup, plan, writing);
+  return setup.options.format === "qoperator" ? toQOperator(graph) : graph;
+}
+
+/** The same with DequantizeLinear and QuantizeLinear whatever the format, and what values are called in it. */
+export function writeQdq(setup: Setup, plan: Plan, writing: Writing): Placed {
+  const { learned, method } = writing;
+  const found = rangesFor(setup, plan, method);
+  const ranges = learned
+    ? new Map([...found].map(([name, range]) => [name, learned.ranges.get(name) ?? range]))
+    : found;
+  return emit(setup.graph, plan, ranges, emitOptions(setup, writing));
+}
+
+/** How constants are written. */
+export function emitOptions(setup: Setup, { corrected, learned }: Writing): EmitOptions {
+  const { options, widths, reduced, calibration } = setup;
+  const { weightScales, weightBits, portable, portableLayers } = options;
+  return {
+    ...options,
+    weightScales: weightScales === "auto" ? (weightBits < 8 ? "mse" : "min-max") : weightScales,
+    reduceRange: (weight) => portable && (portableLayers === "all" || reduced.has(weight)),
+    widths,
+    corrected,
+    calibration,
+    ...(learned && { learned }),
+  };
 }
 
 const rangeCache = new WeakMap<Calibration, Map<string, Range>>();
 
-function rangesFor(setup: Setup, plan: Plan, method: RangeMethod): ReadonlyMap<string, Range> {
+/** The ranges of a plan's values by a method. */
+export function rangesFor(setup: Setup, plan: Plan, method: RangeMethod): ReadonlyMap<string, Range> {
   const { plan: full, calibration, options } = setup;
   const cached = rangeCache.get(calibration) ?? new Map<string, Range>();
   rangeCache.set(calibration, cached);
@@ -117,9 +162,10 @@ function rangesFor(setup: Setup, plan: Plan, method: RangeMethod): ReadonlyMap<s
   return ranges;
 }
 
-function chosen({ calibration }: Setup, name: string, method: RangeMethod, options: Options): Range {
+function chosen({ calibration, widths }: Setup, name: string, method: RangeMethod, options: Options): Range {
   const { activationType: dtype, symmetricActivations: symmetric, percentile } = options;
-  return chooseRange(calibration.tensors.get(name)!, method, { dtype, symmetric, percentile });
+  const bits = widths.value(name);
+  return chooseRange(calibration.tensors.get(name)!, method, { dtype, symmetric, percentile, bits });
 }
 
 async function firstOf(feeds: AsyncIterable<Tensors>): Promise<Tensors> {

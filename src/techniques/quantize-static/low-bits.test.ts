@@ -1,0 +1,124 @@
+import { describe, expect, test } from "vitest";
+import { makeNode } from "../../graph/graph.ts";
+import { type Tensor, toFloat32, toNumbers } from "../../tensor/tensor.ts";
+import { classifier, kernels, network, noise, outputs, quantize, ratio, samples } from "./testing.ts";
+
+/** Depths of the layers between the ends: enough convolutions that some are not ends. */
+const graph = classifier();
+const plain = { target: "size", protect: false, equalize: false, method: "min-max" };
+
+function codes(weights: ReadonlyMap<string, Tensor>, name: string): number[] {
+  return toNumbers(weights.get(`${name}_quantized`)!);
+}
+
+describe("weights of fewer bits", () => {
+  test.each([6, 5, 4, 3, 2])(
+    "%s bits keep their integers in bytes, run on kernels, and cost what they must",
+    async (weightBits) => {
+      const { graph: quantized } = await quantize(graph, { ...plain, weightBits });
+      const half = 2 ** (weightBits - 1);
+      for (const name of ["wd", "w2"]) {
+        const integers = codes(quantized.weights, name);
+        expect([Math.min(...integers), Math.max(...integers)], name).toEqual([-half, half - 1]);
+      }
+      // the ends keep 8 bits
+      for (const name of ["w1", "wf"]) expect(Math.max(...codes(quantized.weights, name).map(Math.abs))).toBe(127);
+      expect(await kernels(quantized)).toMatchObject({ QLinearConv: 3, QGemm: 1 });
+    },
+  );
+
+  test("errors grow as bits go, and scales of least squares beat those that cover all", async () => {
+    const quality = async (settings: object): Promise<number> => {
+      const { graph: quantized } = await quantize(graph, { ...plain, ...settings });
+      return ratio(graph, quantized);
+    };
+    const by: number[] = [];
+    for (const weightBits of [6, 4, 3, 2]) by.push(await quality({ weightBits }));
+    expect(by).toEqual(by.toSorted((a, b) => b - a));
+    expect(await quality({ weightBits: 3 })).toBeGreaterThan(await quality({ weightBits: 3, weightScales: "min-max" }));
+    expect(await quality({ weightBits: 3, keepEnds: false })).toBeLessThan(await quality({ weightBits: 3 }));
+    expect(await quality({ weightBits: 3, weightScales: "weighted" })).toBeGreaterThan(3);
+  });
+
+  test.each([
+    [4, "int4", 21],
+    [3, "int4", 21],
+    [2, "int2", 25],
+  ])("%s bits can be packed as %s", async (weightBits, dtype, opset) => {
+    const settings = { ...plain, weightBits };
+    const { graph: bytes } = await quantize(graph, settings);
+    const { graph: packed } = await quantize(graph, { ...settings, packed: true });
+    expect(packed.opsets[""]).toBe(opset);
+    expect(packed.weights.get("w2_quantized")!.dtype).toBe(dtype);
+    expect(packed.weights.get("w1_quantized")!.dtype).toBe("int8");
+    expect(codes(packed.weights, "w2")).toEqual(codes(bytes.weights, "w2"));
+    expect(await kernels(packed)).toEqual(await kernels(bytes));
+    expect(await ratio(bytes, packed)).toBeGreaterThan(90);
+  });
+
+  test("options that contradict each other are refused", async () => {
+    await expect(quantize(graph, { weightBits: 6, packed: true })).rejects.toThrow("4 bits or fewer");
+    await expect(quantize(graph, { activationBits: 4, activationType: "int8" })).rejects.toThrow("held in uint8");
+  });
+});
+
+describe("activations of fewer bits", () => {
+  test("they are bounded between kernels, and the ends keep 8 bits", async () => {
+    const settings = { ...plain, method: "mse", activationBits: 4 };
+    const { graph: quantized } = await quantize(graph, settings);
+    expect(await kernels(quantized)).toMatchObject({ QLinearConv: 3, QGemm: 1 });
+    const seen = {
+      ...quantized,
+      outputs: quantized.nodes.filter(({ op }) => op === "Clip").map(({ outputs: [name] }) => ({ name: name! })),
+    };
+    expect(seen.outputs.length).toBeGreaterThan(2);
+    const spans = await Promise.all(
+      seen.outputs.map(async (output) => {
+        const [values] = await outputs({ ...seen, outputs: [output] }, samples.slice(0, 4));
+        return Math.max(...values!) - Math.min(...values!);
+      }),
+    );
+    expect(Math.max(...spans)).toBe(15);
+    expect(quantized.nodes.filter(({ op }) => op === "QuantizeLinear").length).toBeGreaterThan(seen.outputs.length);
+    const eight = await ratio(graph, (await quantize(graph, { ...settings, activationBits: 8 })).graph);
+    const six = await ratio(graph, (await quantize(graph, { ...settings, activationBits: 6 })).graph);
+    expect(eight).toBeGreaterThan(six);
+    expect(six).toBeGreaterThan(await ratio(graph, quantized));
+  });
+
+  test("QOperator form bounds them as well", async () => {
+    const settings = { ...plain, activationBits: 4 };
+    const { graph: qdq } = await quantize(graph, settings);
+    const { graph: qoperator } = await quantize(graph, { ...settings, format: "qoperator" });
+    expect(qoperator.nodes.map(({ op }) => op)).not.toContain("Conv");
+    expect(await ratio(qdq, qoperator)).toBeGreaterThan(20);
+  });
+});
+
+test("a product's weight is weighed by its inputs too, and gets no bias from it", async () => {
+  const product = network({
+    nodes: [
+      makeNode("Flatten", ["x"], ["f"]),
+      makeNode("MatMul", ["f", "wa"], ["a"], {}, "first"),
+      makeNode("Relu", ["a"], ["r"]),
+      makeNode("MatMul", ["r", "wb"], ["b"], {}, "middle"),
+      makeNode("Relu", ["b"], ["s"]),
+      makeNode("MatMul", ["s", "wc"], ["y"], {}, "last"),
+    ],
+    weights: { wa: noise([432, 16], 0.1), wb: noise([16, 16]), wc: noise([16, 4]) },
+  });
+  // one input of the middle layer is far larger than the others
+  const wa = toFloat32(product.weights.get("wa")!);
+  for (let k = 0; k < 432; k++) wa[k * 16]! *= 30;
+  const quality = async (weightScales: string): Promise<number> => {
+    const { graph: quantized } = await quantize(product, {
+      ...plain,
+      weightBits: 2,
+      weightScales,
+      biasCorrection: true,
+    });
+    expect(quantized.nodes.filter(({ op }) => op === "MatMul").every(({ inputs }) => inputs.length === 2)).toBe(true);
+    return ratio(product, quantized);
+  };
+  expect(await quality("weighted")).toBeGreaterThan((await quality("mse")) + 1);
+});
