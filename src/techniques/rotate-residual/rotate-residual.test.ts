@@ -229,6 +229,45 @@ describe("outputs stay the same, the stream is rotated", () => {
   });
 });
 
+test("a token of its own in front of the others, and the only one read in the end", async () => {
+  const graph = makeGraph({
+    nodes: [
+      makeNode("Gather", ["table", "ids"], ["w"]),
+      makeNode("Expand", ["first", "shape"], ["f"]),
+      makeNode("Concat", ["f", "w"], ["x0"], { axis: 1 }),
+      makeNode("LayerNormalization", ["x0", "g", "b"], ["n"]),
+      makeNode("MatMul", ["n", "up"], ["u"]),
+      makeNode("Relu", ["u"], ["h"]),
+      makeNode("MatMul", ["h", "down"], ["d"]),
+      makeNode("Add", ["d", "x0"], ["x1"]),
+      makeNode("Slice", ["x1", "zero", "one", "one"], ["s"]),
+      makeNode("Squeeze", ["s", "one"], ["q"]),
+      makeNode("Gemm", ["q", "head"], ["y"], { transB: 1 }),
+    ],
+    inputs: [{ name: "ids", type: { kind: "tensor", dtype: "int64", shape: [2, 6] } }],
+    outputs: [{ name: "y", type: { kind: "tensor", dtype: "float32" } }],
+    weights: new Map([
+      ["table", normal([50, dim], 1)],
+      ["first", normal([1, 1, dim], 2)],
+      ["shape", int64([2, 1, dim])],
+      ["zero", int64([0])],
+      ["one", int64([1])],
+      ["g", vector(3)],
+      ["b", vector(4, 0)],
+      ["up", normal([dim, 40], 7)],
+      ["down", normal([40, dim], 8)],
+      ["head", normal([9, dim], 9)],
+    ]),
+    opsets: { "": 17 },
+    irVersion: 8,
+  });
+  const skips: Skip[] = [];
+  const rotated = await rotateResidual().apply(graph, testContext(cpu, skips));
+  expect(skips).toEqual([]);
+  for (const name of ["first", "head"]) expect(changed(graph, rotated, name), name).toBe(true);
+  expect(await difference(graph, rotated, ids)).toBeLessThan(1e-5);
+});
+
 test("outliers are spread: the largest input of a layer comes down to what others are", async () => {
   const graph = language(rms, false);
   const table = toFloat32(graph.weights.get("table")!).map((v, at) => (at % dim === 5 ? 30 * v : v));

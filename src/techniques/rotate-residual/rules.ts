@@ -249,7 +249,9 @@ const slice: Rule = (walk, node) => {
 
 const alike: Rule = (walk, node) => {
   const axis = axisAt(walk, node);
-  walk.mark(node.inputs[0]!, axis);
+  const [x] = node.inputs as [string];
+  if (walk.isConstant(x)) walk.place(x, node, axis);
+  else walk.mark(x, axis);
   walk.mark(node.outputs[0]!, axis);
   return undefined;
 };
@@ -263,6 +265,7 @@ export const rules: Readonly<Record<string, Rule>> = {
   Div: product,
   Pow: power,
   Neg: alike,
+  Expand: alike,
   ReduceMean: mean,
   ReduceSum: mean,
   ReduceL2: norm,
