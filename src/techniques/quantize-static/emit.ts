@@ -2,8 +2,7 @@ import type { Range } from "../../analysis/ranges.ts";
 import type { Draft } from "../../graph/edit.ts";
 import { type Graph, makeNode } from "../../graph/graph.ts";
 import { links } from "../../graph/walk.ts";
-import { affineParams } from "../../tensor/affine.ts";
-import { integerRange } from "../../tensor/dtype.ts";
+import { affineParams, quantizedRange } from "../../tensor/affine.ts";
 import { float32, type Tensor, tensor } from "../../tensor/tensor.ts";
 import { constantsOf, type EmitOptions, withConstants, withWeights } from "./constants.ts";
 import { type Placed, place } from "./place.ts";
@@ -96,7 +95,7 @@ function activationGrids(
     const grid = given ?? affineParams(min, max, dtype, { symmetric, bits: widths.value(source) });
     const integer = (stem: string, value: number): string =>
       draft.constant(`${source}_${stem}`, integerScalar(dtype, value));
-    const [least, most] = integerRange(dtype);
+    const [least, most] = quantizedRange(dtype, { symmetric });
     // a range that the values never leave needs no bounds
     const narrow = (given ?? !fixed) && (grid.qmin > least || grid.qmax < most);
     grids.set(source, {
