@@ -102,7 +102,7 @@ export interface FinetuneContext {
 }
 
 /** Batch statistics of fewer samples than this are too noisy to train by. */
-const smallestBatch = 16;
+export const smallestBatch = 16;
 
 /** A weight with fewer zeros than this was not pruned: they are chance. */
 const prunedShare = 0.1;

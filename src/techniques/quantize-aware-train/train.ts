@@ -1,6 +1,7 @@
 import { type Graph, isNode } from "../../graph/graph.ts";
 import { toFloat32 } from "../../tensor/tensor.ts";
 import type { Constraint } from "../../training/constraint.ts";
+import { smallestBatch } from "../../training/finetune.ts";
 import { finetuneDefaults } from "../../training/finetune-defaults.ts";
 import type { OptimizerOptions } from "../../training/optimizers.ts";
 import { withOwnOperators } from "../../training/own-operators.ts";
@@ -49,9 +50,6 @@ interface Phase {
   readonly part: readonly [number, number];
   readonly batchNorm: Options["batchNorm"];
 }
-
-/** Batches below this have statistics too noisy to train by, as finetune sees it. */
-const smallestBatch = 16;
 
 function phasesOf(graph: Graph, { batchNorm, freezeBatchNorm, batch }: Options): readonly Phase[] {
   const normalized = graph.nodes.some((node) => isNode(node, "BatchNormalization"));
