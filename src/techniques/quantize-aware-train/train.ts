@@ -1,4 +1,5 @@
 import { type Graph, isNode } from "../../graph/graph.ts";
+import { reestimateBatchNorm } from "../../pruning/repair-batch-norm.ts";
 import { toFloat32 } from "../../tensor/tensor.ts";
 import type { Constraint } from "../../training/constraint.ts";
 import { smallestBatch } from "../../training/finetune.ts";
@@ -10,6 +11,7 @@ import { recover, withHeldOut } from "../recovery.ts";
 import type { Context } from "../technique.ts";
 import type { Simulation } from "./insert.ts";
 import type { Options } from "./options.ts";
+import { soundGrids } from "./sound-grids.ts";
 
 /**
  * Trains a model with fake quantization in it; batch normalization keeps its statistics in the last part, so that weights
@@ -37,11 +39,29 @@ export async function train(
       { ...chosen, batchNorm, unfoldBatchNorm: false, epochs: options.epochs * (until - from) },
       { ...held, original, constraints: all, settings, part, name },
     );
-    graph = model;
+    // averages that lag behind weights on the move would be frozen as they are
+    graph = batchNorm === "frozen" ? model : await settleStatistics(model, chosen, held);
     const title = name === "training" ? {} : { name };
     context.show({ kind: "training", curve, best, epochs: records, ...title });
   }
   return graph;
+}
+
+/** Samples that statistics of batch normalization are taken on, at most. */
+const statisticsSamples = 2048;
+
+/** The model with the statistics of batch normalization that its weights, as they are by now, give on training data. */
+async function settleStatistics(graph: Graph, { batch }: Options, context: Context): Promise<Graph> {
+  const data = context.training?.data ?? context.data;
+  if (!data || !graph.nodes.some((node) => isNode(node, "BatchNormalization"))) return graph;
+  const limit = Math.max(batch, statisticsSamples - (statisticsSamples % batch));
+  const seed = context.random.fork("statistics").int(2 ** 31);
+  const feeds = {
+    async *[Symbol.asyncIterator]() {
+      for await (const { inputs, size } of data.batches({ batch, limit, seed })) if (size === batch) yield inputs;
+    },
+  };
+  return (await reestimateBatchNorm(graph, { ...context, feeds })).graph;
 }
 
 interface Phase {
@@ -68,19 +88,27 @@ function phasesOf(graph: Graph, { batchNorm, freezeBatchNorm, batch }: Options):
 const fewBits = 8;
 const fewBitsRate = 5;
 
-/** The options with optimizer and rate chosen. */
+/**
+ * The options with optimizer and rate chosen: AdamW, for networks with batch normalization too. ResNet-8 in 4 bits came to a
+ * loss of 0.35 in 105 steps with it, to 0.45 with SGD at the best of two rates.
+ */
 function withRates(graph: Graph, options: Options): Options & { readonly optimizer: OptimizerOptions["optimizer"] } {
   const { weightBits, activationBits, batch, batchNorm } = options;
   const statistics = batchNorm === "batch" || (batchNorm === "auto" && batch >= smallestBatch);
-  const found = finetuneDefaults(graph, statistics, { optimizer: options.optimizer });
+  const optimizer = options.optimizer ?? "adamw";
+  const found = finetuneDefaults(graph, statistics, { optimizer });
   const few = typeof weightBits === "string" || weightBits < fewBits || activationBits < fewBits;
+  const factor = few && optimizer !== "sgd" ? fewBitsRate : 1;
   return {
     ...options,
-    optimizer: found.optimizer,
-    rate: options.rate ?? found.rate * (few ? fewBitsRate : 1),
+    optimizer,
+    rate: options.rate ?? found.rate * factor,
     decay: options.decay ?? found.decay,
   };
 }
+
+/** Mean magnitude of a weight that Adam's rates are meant for; smaller ones, as behind large inputs, move less. */
+const usualMagnitude = 0.05;
 
 /**
  * Steps and offsets do not decay. For Adam, whose updates have the size of the rate, rates are relative to what they
@@ -94,7 +122,11 @@ function stepSettings(
   const add = (name: string, rateFactor: number): void =>
     void settings.set(name, { frozen: scaleRate === 0, rateFactor: scaleRate * rateFactor, decay: 0 });
   const relative = optimizer !== "sgd";
-  for (const { scale } of weights.values()) if (scale) add(scale, relative ? meanOf(graph, scale) : 1);
+  for (const [name, { scale }] of weights) {
+    const rateFactor = relative ? Math.min(1, meanOf(graph, name) / usualMagnitude) : 1;
+    settings.set(name, { frozen: false, rateFactor, decay: undefined });
+    if (scale) add(scale, relative ? meanOf(graph, scale) : 1);
+  }
   for (const { grid, names } of activations.values()) {
     add(names.scale, relative ? grid.scale : 1);
     if (names.offset) add(names.offset, relative ? grid.qmax : 1 / grid.scale ** 2);
@@ -102,34 +134,8 @@ function stepSettings(
   return settings;
 }
 
+/** Mean magnitude. */
 function meanOf(graph: Graph, name: string): number {
   const values = toFloat32(graph.weights.get(name)!);
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
-/** A step falls no lower than this share of what it was. */
-const leastShare = 2 ** -8;
-
-/** Keeps steps positive, and offsets among the integers. */
-function soundGrids({ graph, activations, weights }: Simulation): Constraint {
-  const bounds = new Map<string, { readonly low: (i: number) => number; readonly high: number }>();
-  const step = (name: string): void => {
-    const start = toFloat32(graph.weights.get(name)!).slice();
-    bounds.set(name, { low: (i) => start[i]! * leastShare, high: Number.POSITIVE_INFINITY });
-  };
-  for (const { scale } of weights.values()) if (scale) step(scale);
-  for (const { grid, names } of activations.values()) {
-    step(names.scale);
-    if (names.offset) bounds.set(names.offset, { low: () => grid.qmin, high: grid.qmax });
-  }
-  return {
-    apply(_, learning) {
-      for (const [name, { low, high }] of bounds) {
-        const { value, average } = learning.get(name) ?? {};
-        for (const held of [value, average]) {
-          if (held) for (let i = 0; i < held.length; i++) held[i] = Math.min(Math.max(held[i]!, low(i)), high);
-        }
-      }
-    },
-  };
+  return values.reduce((sum, value) => sum + Math.abs(value), 0) / values.length;
 }
