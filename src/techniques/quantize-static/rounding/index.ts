@@ -3,6 +3,7 @@ import { graphDigest } from "../../../formats/digest.ts";
 import { nodeLabel } from "../../../graph/graph.ts";
 import { links } from "../../../graph/walk.ts";
 import type { Tensors } from "../../../platform/runtime.ts";
+import type { Random } from "../../../random.ts";
 import { affineParams } from "../../../tensor/affine.ts";
 import { integerOnly, type Plan } from "../plan.ts";
 import { emitOptions, type LearnedRounding, rangesFor, type Setup, type Writing, writeQdq } from "../setup.ts";
@@ -35,9 +36,10 @@ export async function learnRounding(
   const blocks = options.rounding === "block";
   const units = blocks ? blockUnits(graph, plan) : layerUnits(graph, plan);
   const store = context.training?.store;
-  const finished = store && (await finishedUnits(store, JSON.stringify([options, await graphDigest(graph)])));
   const random = context.random.fork("rounding");
-  let learned: LearnedRounding = { codes: new Map(), biases: new Map(), ranges: new Map() };
+  const run = async (): Promise<string> => JSON.stringify([options, random.state(), await graphDigest(graph)]);
+  const finished = store && (await finishedUnits(store, await run()));
+  let learned = nothing;
   for (const [i, unit] of units.entries()) {
     context.signal.throwIfAborted();
     let kept = finished?.get(i);
@@ -55,7 +57,7 @@ interface Surroundings {
   readonly rounding: Rounding;
   readonly learned: LearnedRounding;
   readonly feeds: AsyncIterable<Tensors> | Iterable<Tensors>;
-  readonly random: ReturnType<Setup["context"]["random"]["fork"]>;
+  readonly random: Random;
   readonly blocks: boolean;
 }
 
