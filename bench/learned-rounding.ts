@@ -15,6 +15,7 @@ import { runtime } from "../src/platform/node.ts";
 import { random } from "../src/random.ts";
 import { quantizeStatic } from "../src/techniques/index.ts";
 import { record, table } from "./document.ts";
+import { unlabelled } from "./zoo/samples.ts";
 import { dataFolder, openZoo, zoo } from "./zoo.ts";
 
 const seed = 1;
@@ -47,18 +48,6 @@ interface Row {
 
 const data = dataFolder();
 const onnx = await runtime(process.env.PARE_THREADS ? { threads: Number(process.env.PARE_THREADS) } : {});
-
-/** The samples to learn from, without labels. */
-function unlabelled(dataset: Dataset): Dataset {
-  return {
-    name: dataset.name,
-    splits: ["calibration"],
-    size: () => dataset.size("calibration"),
-    async *batches(options) {
-      for await (const { labels: _, ...batch } of dataset.batches({ ...options, split: "calibration" })) yield batch;
-    },
-  };
-}
 
 function quantized(graph: Graph, dataset: Dataset, rounding: (typeof ways)[number]): Promise<Graph> {
   return quantizeStatic({ ...common, rounding }).apply(graph, {

@@ -12,6 +12,7 @@ import { runtime } from "../src/platform/node.ts";
 import { random } from "../src/random.ts";
 import { pruneChannels } from "../src/techniques/index.ts";
 import { record, table } from "./document.ts";
+import { unlabelled } from "./zoo/samples.ts";
 import { dataFolder, openZoo, zoo } from "./zoo.ts";
 
 const names = ["squeezenet1.1", "mobilenet-v1-0.25"];
@@ -38,18 +39,6 @@ interface Row {
 
 const data = dataFolder();
 const onnx = await runtime(process.env.PARE_THREADS ? { threads: Number(process.env.PARE_THREADS) } : {});
-
-/** The images to repair from, without labels. */
-function unlabelled(dataset: Dataset): Dataset {
-  return {
-    name: dataset.name,
-    splits: ["calibration"],
-    size: () => dataset.size("calibration"),
-    async *batches(options) {
-      for await (const { labels: _, ...batch } of dataset.batches({ ...options, split: "calibration" })) yield batch;
-    },
-  };
-}
 
 async function cut(graph: Graph, dataset: Dataset, options: Parameters<typeof pruneChannels>[0]) {
   const lines: string[] = [];

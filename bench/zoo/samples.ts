@@ -100,3 +100,15 @@ export function feedsOf(name: string, splits: Readonly<Record<string, readonly T
     },
   };
 }
+
+/** The calibration samples of a dataset, without labels. */
+export function unlabelled(dataset: Dataset): Dataset {
+  return {
+    name: dataset.name,
+    splits: ["calibration"],
+    size: () => dataset.size("calibration"),
+    async *batches(options) {
+      for await (const { labels: _, ...batch } of dataset.batches({ ...options, split: "calibration" })) yield batch;
+    },
+  };
+}
