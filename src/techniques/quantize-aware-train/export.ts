@@ -45,7 +45,7 @@ export async function settle(
   context: Context,
 ): Promise<Settled> {
   const trained = withWeights(forms.trained, learned.weights);
-  const integers = new Map<string, { readonly codes: Int8Array; readonly grid: WeightGrid }>();
+  const integers = new Map<string, Omit<Coded, "site">>();
   const rounded = new Map<string, Tensor>();
   for (const [name, { grid, scale }] of simulation.weights) {
     const weight = trained.weights.get(name)!;
@@ -57,15 +57,18 @@ export async function settle(
       codes,
       (q, i) => q * steps[Math.floor(i / (length * inner)) * inner + (i % inner)]!,
     );
-    integers.set(name, { codes, grid });
+    integers.set(name, { codes, steps, grid });
     rounded.set(name, float32(weight.shape, onGrid));
   }
   const onGrids = withWeights(trained, rounded);
-  const graph = forms.folded === forms.trained ? onGrids : await fold(onGrids, context);
+  const same = forms.folded === forms.trained;
+  const graph = same ? onGrids : await fold(onGrids, context);
   const coded = new Map<string, Coded>();
   for (const site of sitesOf(graph)) {
     const known = integers.get(trainedName(site, forms.trained) ?? "");
-    if (known) coded.set(site.name, { ...scaled(site, known.codes), grid: known.grid });
+    if (!known) continue;
+    const asTrained = same && known.steps.length === site.view[0] * site.view[2];
+    coded.set(site.name, asTrained ? { site, ...known } : { ...scaled(site, known.codes), grid: known.grid });
   }
   return { graph, coded };
 }
