@@ -1,8 +1,10 @@
 import { expect, test } from "vitest";
-import type { Grid } from "../../tensor/block-grid.ts";
+import { type Grid, levelsOf } from "../../tensor/block-grid.ts";
+import { fromHalfBits, toHalfBits } from "../../tensor/half.ts";
 import { toFloat32 } from "../../tensor/tensor.ts";
 import { normal } from "../testing.ts";
 import { codingError, type GptqPlan, gptq, hessianOf, type MatrixCodes, rounded } from "./gptq-matrix.ts";
+import { refine } from "./gptq-refine.ts";
 
 const grid: Grid = { width: 4, symmetric: true, method: "search", fixed: { scale: 1, zero: 8 } };
 const plan = (columns: number, over: Partial<GptqPlan> = {}): GptqPlan => {
@@ -79,4 +81,29 @@ test("errors of the products fall at every width, over blocks, with and without 
       }
     }
   }
+});
+
+test("refined codes and scales err less, and stay what can be stored", () => {
+  const columns = 96;
+  const weights = toFloat32(normal([10, columns], 2));
+  const gram = gramOf(columns, 300, 5);
+  for (const width of [8, 4, 3, "ternary", "binary"] as const) {
+    for (const symmetric of [true, false]) {
+      const how = plan(columns, { grid: { width, symmetric, method: "search", halfScales: true }, block: 32 });
+      const coded = gptq(weights.slice(), hessianOf(gram, columns, 0.01, false), how);
+      const before = codingError(weights, coded, gram, 32);
+      refine(weights, coded, gram, how, 0.01);
+      expect(codingError(weights, coded, gram, 32), `${width}`).toBeLessThan(0.97 * before);
+      expect(coded.codes.every((code) => code < levelsOf(width))).toBe(true);
+      expect([...coded.scales]).toEqual([...coded.scales].map((scale) => fromHalfBits(toHalfBits(scale))));
+    }
+  }
+});
+
+test("refining keeps a scale that is given, and moves a code that others made wrong", () => {
+  const weights = Float32Array.of(0.4, 0.4);
+  const coded = rounded(weights, { ...plan(2), grid: { ...grid, method: "rtn" } });
+  refine(weights, coded, Float64Array.of(1, 1, 1, 1), plan(2), 1e-6);
+  expect(integers(coded).sort()).toEqual([0, 1]);
+  expect([...coded.scales]).toEqual([1]);
 });

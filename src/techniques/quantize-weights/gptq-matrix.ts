@@ -36,12 +36,12 @@ const lazyColumns = 128;
 /**
  * Makes a Gram matrix X Xᵀ ready.
  *
- * @param gram [columns, columns]; overwritten
+ * @param gram [columns, columns]
  * @param damping share of the mean of the diagonal that is added to it
  */
 export function hessianOf(gram: Float64Array, columns: number, damping: number, actOrder: boolean): Hessian {
   const order = actOrder ? descending(gram, columns) : undefined;
-  return { upper: inverseFactor(order ? permuted(gram, order) : gram, columns, damping), order };
+  return { upper: inverseFactor(order ? permuted(gram, order) : gram.slice(), columns, damping), order };
 }
 
 /**

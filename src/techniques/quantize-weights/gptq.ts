@@ -10,6 +10,7 @@ import { inputMoments, type Moments } from "../weight-matrices/input-moments.ts"
 import { matrixLabel, type WeightMatrix, weightMatrix } from "../weight-matrices/matrix.ts";
 import { type CodePlan, decoded, gridOf } from "./codes.ts";
 import { codingError, type GptqPlan, gptq, hessianOf, type MatrixCodes, rounded } from "./gptq-matrix.ts";
+import { refine } from "./gptq-refine.ts";
 import { inPasses } from "./levels.ts";
 import type { QuantizeWeightsOptions } from "./options.ts";
 import { groupGram, importanceOf, someRows, weightRows } from "./rows.ts";
@@ -103,7 +104,7 @@ function codesOf(
   return { codes: inOrder(parts, view), outcome };
 }
 
-/** Codes by GPTQ, unless rounding errs less on what was held out. */
+/** Codes by GPTQ, refined, unless rounding errs less on what was held out. */
 function compensated(
   weights: Float32Array,
   gram: Float64Array,
@@ -111,14 +112,18 @@ function compensated(
   plan: GptqPlan,
   { damping, actOrder }: QuantizeWeightsOptions,
 ): MatrixCodes | undefined {
-  const columns = plan.importance.length;
-  const hessian = hessianOf(gram, columns, damping, actOrder);
+  const hessian = hessianOf(gram, plan.importance.length, damping, actOrder);
+  const code = (matrix: Float32Array): MatrixCodes => {
+    const coded = gptq(matrix.slice(), hessian, plan);
+    refine(matrix, coded, gram, plan, damping);
+    return coded;
+  };
   if (heldOut) {
-    const some = someRows(weights, columns);
-    const error = codingError(some, gptq(some.slice(), hessian, plan), heldOut, plan.block);
+    const some = someRows(weights, plan.importance.length);
+    const error = codingError(some, code(some), heldOut, plan.block);
     if (error > codingError(some, rounded(some, plan), heldOut, plan.block)) return undefined;
   }
-  return gptq(weights, hessian, plan);
+  return code(weights);
 }
 
 /** Codes of rows, those of groups one after the other, in the order of a view. */
