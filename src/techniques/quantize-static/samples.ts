@@ -10,7 +10,10 @@ export interface Samples {
   readonly trial: readonly Tensors[];
   /** Whether `trial` was held back of few samples, so that final ranges should be of both. */
   readonly heldBack: boolean;
-  /** A number of samples to learn from: those of the calibration, and further ones where it has fewer. */
+  /**
+   * A number of samples to learn from: those of the calibration, and further ones where it has fewer; those held back
+   * too, since what is learned is judged on samples of its own.
+   */
   learning(count: number): AsyncIterable<Tensors>;
 }
 
@@ -30,7 +33,7 @@ export async function divideSamples(graph: Graph, limit: number, trials: number,
     trial,
     heldBack,
     learning: (count) => {
-      if (heldBack || count <= limit) return held(calibration, count);
+      if (heldBack || count <= limit) return held(of(0, limit), count);
       return held(oneAfterTheOther(calibration, of(limit + trial.length, count - limit)), count);
     },
   });

@@ -8,7 +8,7 @@ import { type CapturedSamples, captureSamples, type Source } from "../../../trai
 import { type Reconstruction, reconstruct, reconstructionError, wantedName } from "../../../training/reconstruct.ts";
 import type { EmitOptions } from "../constants.ts";
 import { macs } from "../plan.ts";
-import type { LearnedRounding } from "../setup.ts";
+import type { LearnedRounding, Setup } from "../setup.ts";
 import { floatName } from "./drop.ts";
 import { roundedCodes, roundingPenalty } from "./soft-rounding.ts";
 import { type UnitGraph, type UnitOptions, unitGraph } from "./unit-graph.ts";
@@ -37,9 +37,10 @@ export interface LearnedUnit {
 
 /** Bytes of a unit's values held; of larger ones fewer samples are taken. */
 const budget = 2 ** 28;
-/** Samples a step, and multiplications that a step may take beyond 4 samples. */
-const mostBatch = 32;
+/** Samples a step; fewer where they take more multiplications, or have more elements. A large picture is many samples. */
+const [fewestBatch, mostBatch] = [4, 32];
 const stepWork = 2 ** 28;
+const stepElements = 2 ** 20;
 /** With fewer samples than this, all are learned from and judged on. */
 const fewest = 16;
 /** Share of the steps before rounding is forced to either side, and the exponent that forces it from then on. */
@@ -66,8 +67,7 @@ export async function learnUnit(unit: Unit, options: LearnOptions): Promise<Lear
   const judges = all.count >= fewest ? Math.floor(all.count / 8) : 0;
   const samples = all.part(0, all.count - judges);
   const judged = judges > 0 ? all.part(samples.count, all.count) : samples;
-  const work = unit.learns.reduce((sum, node) => sum + macs(node, setup.types), 0);
-  const batch = Math.min(samples.count, Math.max(4, Math.min(mostBatch, Math.floor(stepWork / work))));
+  const batch = Math.min(samples.count, batchOf(unit, setup));
   const how = { runtime, batch, signal, steps, rate, random };
   const plain = unitGraph(unit, options);
   const toNearest = new Map(plain.roundings.map(({ variable, soft }) => [variable, soft.nearest]));
@@ -92,6 +92,13 @@ export async function learnUnit(unit: Unit, options: LearnOptions): Promise<Lear
     : new Map<string, Tensor>();
   const error = await reconstructionError(decided, settled, judged, how);
   return error < nearest ? { nearest, error, learned: resultOf(decided, codes, settled) } : { nearest, error: nearest };
+}
+
+function batchOf({ nodes, learns }: Unit, { types }: Setup): number {
+  const work = learns.reduce((sum, node) => sum + macs(node, types), 0);
+  const sizes = nodes.flatMap(({ outputs }) => outputs.map((name) => sizeOf(types.get(name)?.shape ?? [])));
+  const most = Math.floor(Math.min(mostBatch, stepWork / work, stepElements / Math.max(...sizes)));
+  return Math.max(fewestBatch, most);
 }
 
 /** Variables before they are learned. */
