@@ -47,6 +47,31 @@ export function soleConsumer(graph: Subgraph, value: string): Node | undefined {
   return readers.length === 1 && !outputs.has(value) ? readers[0] : undefined;
 }
 
+/**
+ * Whether a way from some nodes to others of them leads over nodes that are not among them: such nodes can't become one.
+ *
+ * @param joined the nodes that are one with a node outside (it alone, if not given)
+ */
+export function leadsBack(
+  graph: Subgraph,
+  nodes: ReadonlySet<Node>,
+  joined: (node: Node) => Iterable<Node> = (node) => [node],
+): boolean {
+  const readers = (node: Node): readonly Node[] => node.outputs.flatMap((name) => consumersOf(graph, name));
+  const outside = new Set<Node>();
+  const reach = (reader: Node): void => {
+    for (const node of joined(reader)) outside.add(node);
+  };
+  for (const node of nodes) for (const reader of readers(node)) if (!nodes.has(reader)) reach(reader);
+  for (const node of outside) {
+    for (const reader of readers(node)) {
+      if (nodes.has(reader)) return true;
+      reach(reader);
+    }
+  }
+  return false;
+}
+
 const readsCache = new WeakMap<Node, ReadonlySet<string>>();
 
 /** Every value a node reads from the graph around it: its inputs, and what its nested subgraphs capture. */

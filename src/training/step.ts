@@ -1,8 +1,9 @@
 import { differentiate } from "../autodiff/gradient.ts";
 import { inBlocks } from "../autodiff/lower/blocked.ts";
-import { productsInBlocks } from "../autodiff/lower/blocked-products.ts";
+import { type InBlocks, productsInBlocks } from "../autodiff/lower/blocked-products.ts";
 import { lowered } from "../autodiff/lower/plain.ts";
 import { attentionInSlices } from "../autodiff/lower/sliced-attention.ts";
+import { elementwiseInStrips } from "../autodiff/lower/strips.ts";
 import { fail } from "../errors.ts";
 import { withoutDefaultInputs } from "../graph/defaults.ts";
 import { edit } from "../graph/edit.ts";
@@ -101,16 +102,20 @@ export async function trainingStep(
   const wanted = [...gradients.values()].flatMap((name) => (name === undefined ? [] : [{ name }]));
   const block = await channelBlock(runtime);
   const whole = { ...backward.graph, outputs: [...backward.graph.outputs, ...wanted] };
-  const kept = runtime.provider === "cpu" ? attentionInSlices(whole, backward.types, runtime.threads) : whole;
-  const laidOut =
-    block === undefined ? kept : productsInBlocks(inBlocks(kept, backward.types, block), backward.types, block);
-  const graph = { ...lowered(laidOut), outputs: backward.graph.outputs };
+  const onCpu = runtime.provider === "cpu";
+  const kept = onCpu ? attentionInSlices(whole, backward.types, runtime.threads) : whole;
+  const laidOut: InBlocks =
+    block === undefined
+      ? { graph: kept, types: backward.types }
+      : productsInBlocks(inBlocks(kept, backward.types, block), backward.types, block);
+  const graph = { ...lowered(laidOut.graph), outputs: backward.graph.outputs };
   const learning = parameters.filter(({ name }) => gradients.get(name) !== undefined);
   if (learning.length === 0)
     fail("train", "the loss depends on none of the weights", "Check the loss and what is frozen");
   const { running, masks } = prepared;
   const updated = withUpdate({ graph, gradients, parameters: learning, running }, options);
-  return { ...updated, loss, report, parameters: learning, masks };
+  const step = onCpu ? elementwiseInStrips(updated.graph, laidOut.types, runtime.threads) : updated.graph;
+  return { ...updated, graph: step, loss, report, parameters: learning, masks };
 }
 
 function pick(feeds: Tensors, inputs: readonly Value[]): Tensors {

@@ -31,7 +31,7 @@ async function bothWays(nodes: readonly Node[], weights: Readonly<Record<string,
   const made = differentiate(graph, "loss", wrt, await observeTypes(graph, onnx, { x }));
   const outputs = [{ name: "loss" }, { name: "y" }, ...wrt.map((name) => ({ name: made.gradients.get(name)! }))];
   const plain = lowered({ ...made.graph, outputs });
-  const laidOut = productsInBlocks(plain, made.types, block!);
+  const { graph: laidOut } = productsInBlocks(plain, made.types, block!);
   const run = async (graph: Graph): Promise<Readonly<Record<string, Tensor>>> => {
     const session = await onnx.open(graph);
     const results = await session.run({ x });

@@ -72,6 +72,12 @@ const handlers: Readonly<Record<string, Handler>> = {
   ),
 };
 
+/** A graph with products in blocks, and the shapes of its values, those of images in blocks too. */
+export interface InBlocks {
+  readonly graph: Graph;
+  readonly types: ReadonlyMap<string, ValueType>;
+}
+
 /**
  * Rewrites products of large matrices as pointwise convolutions in the blocked layout of the runtime's CPU provider, whose
  * kernels are faster than those for matrices. A convolution of the image `across` A with the image `across` B for its
@@ -81,11 +87,12 @@ const handlers: Readonly<Record<string, Handler>> = {
  * @param types shapes of the graph's values; what has none, and is not made of what has, stays as it is
  * @param block channels in a block, as the processor wants it
  */
-export function productsInBlocks(graph: Graph, types: ReadonlyMap<string, ValueType>, block: number): Graph {
+export function productsInBlocks(graph: Graph, types: ReadonlyMap<string, ValueType>, block: number): InBlocks {
   let products = 0;
+  const forms = new Map<string, ValueType>();
   const changed = edit(graph, (draft) => {
     const g = recorder(draft, "product");
-    const matrices = matricesOver(graph, types, block, g);
+    const matrices = matricesOver(graph, types, block, g, forms);
     for (const node of graph.nodes) {
       if (handlers[opKey(node)]?.(node, matrices)) draft.replace(node);
       else for (const name of reads(node)) matrices.plain(name);
@@ -95,10 +102,16 @@ export function productsInBlocks(graph: Graph, types: ReadonlyMap<string, ValueT
     for (const node of g.nodes) draft.add(node);
     products = g.nodes.filter(({ domain }) => domain === nchwc).length;
   });
-  return products > 0 ? changed : graph;
+  return products > 0 ? { graph: changed, types: new Map([...types, ...forms]) } : { graph, types };
 }
 
-function matricesOver(graph: Graph, types: ReadonlyMap<string, ValueType>, block: number, g: Matrices["g"]): Matrices {
+function matricesOver(
+  graph: Graph,
+  types: ReadonlyMap<string, ValueType>,
+  block: number,
+  g: Matrices["g"],
+  forms: Map<string, ValueType>,
+): Matrices {
   const known = new Map<string, Operand>();
   const shapes = new Map<string, readonly number[]>();
   const waiting = new Map<string, Node>();
@@ -149,6 +162,7 @@ function matricesOver(graph: Graph, types: ReadonlyMap<string, ValueType>, block
       const columns = shape.at(-1)!;
       const matrix: Matrix = { name, rows: sizeOf(shape) / columns, columns, unmade: true };
       matrix[side] = form;
+      forms.set(form, { dtype: "float32", shape: imageShape(matrix, side) });
       known.set(name, { matrix, transposed: false });
       shapes.set(name, shape);
     },
@@ -162,6 +176,9 @@ function matricesOver(graph: Graph, types: ReadonlyMap<string, ValueType>, block
 }
 
 const other = (side: Side): Side => (side === "across" ? "down" : "across");
+
+const imageShape = ({ rows, columns }: Matrix, side: Side): readonly number[] =>
+  side === "across" ? [1, columns, ...plane(rows)] : [1, rows, ...plane(columns)];
 
 /** Places as the height and width of an image: its rows are what the runtime's threads share out. */
 function plane(places: number): readonly [number, number] {

@@ -45,6 +45,19 @@ async function run(graph: Graph): Promise<Readonly<Record<string, Tensor>>> {
   return results;
 }
 
+/** That two graphs give the same but for rounding. */
+async function expectSame(graph: Graph, sliced: Graph): Promise<void> {
+  const [expected, found] = [await run(graph), await run(sliced)];
+  for (const [name, t] of Object.entries(expected)) {
+    expect(found[name]!.shape, name).toEqual(t.shape);
+    const [right, other] = [toFloat32(t), toFloat32(found[name]!)];
+    const [worst, scale] = [right.map((value, i) => Math.abs(value - other[i]!)), right.map(Math.abs)].map((values) =>
+      values.reduce((a, b) => Math.max(a, b), 0),
+    );
+    expect(worst! / scale!, name).toBeLessThan(1e-5);
+  }
+}
+
 const causal = Float32Array.from({ length: 280 * 272 }, (_, i) => (i % 272 > Math.floor(i / 272) ? -1e9 : 0));
 
 test.each([
@@ -69,15 +82,7 @@ test.each([
     { shape: [3, 280, 8] },
   ]);
   expect(intermediates(sliced).filter((name) => sizeOf(seen.get(name)!.shape) >= large)).toEqual([]);
-  const [expected, found] = [await run(graph), await run(sliced)];
-  for (const [name, t] of Object.entries(expected)) {
-    expect(found[name]!.shape, name).toEqual(t.shape);
-    const [right, other] = [toFloat32(t), toFloat32(found[name]!)];
-    const [worst, scale] = [right.map((value, i) => Math.abs(value - other[i]!)), right.map(Math.abs)].map((values) =>
-      values.reduce((a, b) => Math.max(a, b), 0),
-    );
-    expect(worst! / scale!, name).toBeLessThan(1e-5);
-  }
+  await expectSame(graph, sliced);
 });
 
 test.each([
@@ -94,4 +99,20 @@ test.each([
   const { graph, types } = await backward(all, weights);
   const more = { ...graph, outputs: [...graph.outputs, ...outputs] };
   expect(attentionInSlices(more, types, 2)).toBe(more);
+});
+
+test.each([
+  { name: "causal", open: (row: number, column: number) => column <= row, bands: 4 },
+  { name: "a window", open: (row: number, column: number) => column <= row && column > row - 40, bands: 4 },
+  { name: "some rows see nothing", open: (row: number, column: number) => row % 100 > 0 && column <= row, bands: 1 },
+  { name: "nothing is masked", open: () => true, bands: 1 },
+])("masked scores are left out in bands of rows: $name", async ({ open, bands }) => {
+  const mask = Float32Array.from({ length: 280 * 272 }, (_, i) => (open(Math.floor(i / 272), i % 272) ? 0 : -1e9));
+  const all = [turn, scaled, scored, makeNode("Add", ["s", "mask"], ["masked"]), softmax, mixed];
+  const { graph, types } = await backward(all, { ...others, mask: float32([280, 272], mask) });
+  const sliced = attentionInSlices(graph, types, 2);
+  const bodies = sliced.nodes.flatMap(({ attributes: { body } }) => (body?.type === "graph" ? [body.value.nodes] : []));
+  const softmaxes = bodies.map((nodes) => nodes.filter((node) => isNode(node, "Softmax")).length);
+  expect(softmaxes).toEqual([bands, bands]);
+  await expectSame(graph, sliced);
 });

@@ -1,28 +1,21 @@
 import { edit } from "../../graph/edit.ts";
 import { type Graph, intAttribute, isNode, type Node } from "../../graph/graph.ts";
-import { consumersOf, links, soleConsumer } from "../../graph/walk.ts";
+import { consumersOf, leadsBack, links, soleConsumer } from "../../graph/walk.ts";
 import { sizeOf, toNumbers } from "../../tensor/tensor.ts";
 import type { ValueType } from "../rule.ts";
 import { sameShape } from "../rules/helpers.ts";
 import { writer } from "../writer.ts";
-import { type Cut, cutOf, isSliced, isTurn, leadingSize, remove, type Shapes, scan } from "./slices.ts";
+import { axesByBand, bandsOf, everything } from "./bands.ts";
+import { cutOf, isSliced, isTurn, leadingSize, remove, type Shapes, type Sliced, scan } from "./slices.ts";
 
 /** Scores that take less than this stay whole, bytes. */
 const leastBytes = 2 ** 22;
 
-/** One attention and its backward pass. */
-interface Attention {
-  /** How its scores, [..., queries, keys], are cut. */
-  readonly cut: Cut;
-  /** From the product that makes the scores to the softmax. */
-  readonly weights: readonly Node[];
-  /** The product with the values. */
-  readonly mixture: Node;
-  /** All that reads the softmax besides, up to the gradients of queries, keys and values. */
-  readonly backward: readonly Node[];
-  /** What of the backward pass is read elsewhere. */
-  readonly gradients: readonly string[];
-}
+/**
+ * One attention: its forward pass, from the product that makes the scores to that with the values, and its backward pass,
+ * from the scores to the gradients of queries, keys and values.
+ */
+type Attention = readonly Sliced[];
 
 const elementwise = new Set(["Add", "Div", "Mul", "Neg", "Sub"]);
 
@@ -37,18 +30,16 @@ const elementwise = new Set(["Add", "Div", "Mul", "Neg", "Sub"]);
  */
 export function attentionInSlices(graph: Graph, types: ReadonlyMap<string, ValueType>, threads: number): Graph {
   const shapes = shapesOf(graph, types);
-  const found = graph.nodes.flatMap((node) =>
-    isNode(node, "Softmax") ? (attentionOf(graph, node, shapes, threads) ?? []) : [],
-  );
+  const found = graph.nodes
+    .filter((node) => isNode(node, "Softmax"))
+    .map((node) => attentionOf(graph, node, shapes, threads))
+    .filter((attention) => attention !== undefined);
   if (found.length === 0) return graph;
   return edit(graph, (draft) => {
     const g = writer(draft, "slices", draft.add);
-    for (const { cut, weights, mixture, backward, gradients } of found) {
-      const turns = [
-        ...scan([...weights, mixture], mixture.outputs, cut, shapes, draft, g),
-        ...scan([...weights, ...backward], gradients, cut, shapes, draft, g),
-      ];
-      remove(draft, [...weights, mixture, ...backward], turns);
+    for (const passes of found) {
+      const turns = passes.flatMap((pass) => scan(pass, shapes, draft, g));
+      remove(draft, new Set(passes.flatMap(({ nodes }) => nodes)), turns);
     }
   });
 }
@@ -58,22 +49,27 @@ function attentionOf(graph: Graph, softmax: Node, shapes: Shapes, threads: numbe
   const scores = shapes(name) ?? [];
   const last = [-1, scores.length - 1].includes(intAttribute(softmax, "axis", -1));
   if (scores.length < 3 || !last || 4 * sizeOf(scores) < leastBytes) return undefined;
-  const cut = cutOf(scores, threads);
   const weights = weightsOf(graph, softmax, scores, shapes);
   const [mixture, ...others] = consumersOf(graph, name);
-  if (!cut || !weights || !mixture || others.length === 0) return undefined;
+  if (!weights || !mixture || others.length === 0) return undefined;
   if (!isNode(mixture, "MatMul") || mixture.inputs[0] !== name || mixture.inputs[1] === name) return undefined;
   const read = readersOf(graph, name, mixture, scores, shapes);
   if (!read) return undefined;
-  const groups = [
-    [...weights, mixture],
-    [...weights, ...read.backward],
+  const passes = [
+    { nodes: [...weights, mixture], results: mixture.outputs },
+    { nodes: [...weights, ...read.backward], results: read.gradients },
   ];
-  const taken = groups.every((nodes) =>
+  const taken = passes.every(({ nodes }) =>
     nodes.every((node) => node.inputs.every((x) => takes(nodes, x, scores, shapes))),
   );
-  const whole = !returns(graph, groups[0]!) && !returns(graph, read.backward);
-  return taken && whole ? { cut, weights, mixture, ...read } : undefined;
+  if (!taken || [passes[0]!.nodes, read.backward].some((nodes) => leadsBack(graph, new Set(nodes)))) return undefined;
+  const bands = bandsOf(graph, softmax, scores);
+  const sliced = passes.map((pass): Sliced | undefined => {
+    const axes = bands.length > 1 ? axesByBand(pass.nodes, name, pass.results, shapes) : undefined;
+    const cut = cutOf(scores, axes ? bands : [everything(scores)], threads);
+    return cut && { ...pass, cut, axes: axes ?? new Map() };
+  });
+  return sliced.includes(undefined) ? undefined : (sliced as Sliced[]);
 }
 
 /** The nodes from the product that makes the scores to the softmax, each of which only the next one reads. */
@@ -90,14 +86,15 @@ function weightsOf(graph: Graph, softmax: Node, scores: readonly number[], shape
   }
 }
 
-/** The nodes that read or make values as large as the scores; undefined where one of them can't be sliced. */
+/** All that reads the softmax besides the product with the values, and what of it is read elsewhere; undefined where it can't be
+ * sliced. */
 function readersOf(
   graph: Graph,
   softmax: string,
   mixture: Node,
   scores: readonly number[],
   shapes: Shapes,
-): Pick<Attention, "backward" | "gradients"> | undefined {
+): { readonly backward: readonly Node[]; readonly gradients: readonly string[] } | undefined {
   const { producer, outputs } = links(graph);
   const large = new Set([softmax]);
   const nodes = new Set<Node>();
@@ -125,20 +122,6 @@ function takes(nodes: readonly Node[], name: string, scores: readonly number[], 
   if (nodes.some(({ outputs }) => outputs.includes(name))) return true;
   const shape = shapes(name);
   return shape !== undefined && (isSliced(shape, scores) || leadingSize(shape) === 1);
-}
-
-/** Whether a way from some of the nodes to others of them leads over nodes that are not among them. */
-function returns(graph: Graph, nodes: readonly Node[]): boolean {
-  const own = new Set(nodes);
-  const readers = (node: Node): readonly Node[] => node.outputs.flatMap((name) => consumersOf(graph, name));
-  const outside = new Set(nodes.flatMap(readers).filter((node) => !own.has(node)));
-  for (const node of outside) {
-    for (const next of readers(node)) {
-      if (own.has(next)) return true;
-      outside.add(next);
-    }
-  }
-  return false;
 }
 
 const isElementwise = ({ op, domain }: Node): boolean => domain === "" && elementwise.has(op);
