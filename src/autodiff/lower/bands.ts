@@ -18,8 +18,8 @@ export type Axes = ReadonlyMap<string, readonly [Axis, Axis]>;
 
 /** A mask of this or less makes the softmax zero, unless scores are as large as that. */
 const masked = -1e4;
-/** Fewest rows of a band, and most bands. */
-const [fewestRows, mostBands] = [64, 8];
+/** Fewest rows of a band, and most bands: what bands give has to be joined and added up. */
+const [fewestRows, mostBands] = [128, 8];
 /** Bands that keep more of the scores than this share gain too little. */
 const mostKept = 0.85;
 

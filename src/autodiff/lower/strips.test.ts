@@ -7,11 +7,11 @@ import { elementwiseInStrips } from "./strips.ts";
 
 const onnx = await runtime({ threads: 2 });
 const r = random(7);
-const shape = [3, 160, 1000];
+const shape = [3, 400, 1000];
 const draw = (): Tensor =>
   float32(
     shape,
-    Float32Array.from({ length: 480_000 }, () => r.normal()),
+    Float32Array.from({ length: 1_200_000 }, () => r.normal()),
   );
 const feeds = { x: draw(), y: draw() };
 
@@ -103,8 +103,8 @@ test.each([
   { name: "short chains", graph: network(chain("x", "y", "a").slice(0, 3), ["a3"]) },
   { name: "values that all are read", graph: network(chain("x", "y", "a"), ["a2", "a3", "a4", "a5", "a6"]) },
   { name: "operands that are broadcast", graph: network(chain("x", "row", "a"), ["a6"]) },
-  { name: "small values", graph: network(chain("x", "y", "a"), ["a6"], [3, 160, 500]) },
-  { name: "values without divisors", graph: network(chain("x", "y", "a"), ["a6"], [479_909]) },
+  { name: "small values", graph: network(chain("x", "y", "a"), ["a6"], [3, 400, 800]) },
+  { name: "values without divisors", graph: network(chain("x", "y", "a"), ["a6"], [1_200_007]) },
 ])("$name stay as they are", ({ graph }) => {
   expect(elementwiseInStrips(graph, new Map(), 2)).toBe(graph);
 });
