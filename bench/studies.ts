@@ -158,7 +158,7 @@ const rows = finished.map(([name, each]) => {
 });
 const open = Object.keys(studies).filter((name) => !finished.some(([done]) => done === name));
 const body = `Each is one command, seed ${seed}; the weights are those at the end, nothing is chosen by the split that judges, and it
-is read once. "Bar" is what published work reaches or this project asks of itself. Time is that of training on both cores, which did other work as well.
+is read once. "Bar" is what published work reaches or this project asks of itself. Time is that of training on one or both cores, which did other work as well.
 ${open.length > 0 ? `\nNot finished yet: ${open.join(", ")}.\n` : ""}
 ${table(["network and data", "result", "bar", "reached", "training", "judged on"], rows)}
 
