@@ -10,6 +10,7 @@ const schema = z.object({
   block: z.union([z.literal("channel"), z.int().positive()]).default(32),
   exclude: z.array(z.string()).default([]),
   limit: z.int().min(1).optional(),
+  shares: z.record(z.string(), z.union([z.literal(8), z.literal(4)])).default({}),
 });
 const [ratio, perChannel, format, bits, block, exclude] = optionFields(schema);
 
@@ -56,6 +57,7 @@ test("good options are completed", () => {
     bits: 8,
     block: 32,
     exclude: [],
+    shares: {},
   });
 });
 
@@ -67,6 +69,8 @@ test.each([
   [{ exclude: [3] }, "t: option 'exclude' must be text, got 3."],
   [{ perchannel: true }, "t: unknown option 'perchannel'. Did you mean 'perChannel'?"],
   [{ limit: 0.5 }, "t: option 'limit' must be an integer of at least 1, got 0.5."],
+  [{ shares: { a: 8, b: 5 } }, "t: option 'shares' must be one of 8, 4, got 5."],
+  [{ shares: 4 }, "t: option 'shares' must be a mapping, each one of 8, 4, got 4."],
 ])("%j is refused", (input, message) => {
   expect(() => parseOptions(schema, input, "t")).toThrow(message);
 });

@@ -18,7 +18,7 @@ export interface OptionField {
   readonly maximum?: number;
   readonly above?: number;
   readonly below?: number;
-  /** What a list holds. */
+  /** What a list or a mapping holds. */
   readonly items?: OptionField;
   readonly required: boolean;
 }
@@ -40,6 +40,7 @@ interface JsonSchema {
   readonly exclusiveMinimum?: number;
   readonly exclusiveMaximum?: number;
   readonly items?: JsonSchema | boolean;
+  readonly additionalProperties?: JsonSchema | boolean;
   readonly prefixItems?: readonly JsonSchema[];
   readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly required?: readonly string[];
@@ -67,8 +68,12 @@ function fieldOf(key: string, schema: JsonSchema, required: boolean): OptionFiel
   const open = parts.filter((part) => !listed(part));
   const find = (name: "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum"): number | undefined =>
     open.map((part) => part[name]).find((bound) => bound !== undefined && Math.abs(bound) < Number.MAX_SAFE_INTEGER);
-  const items = open.map((part) => part.items).find((part) => typeof part === "object");
-  const tuple = open.find((part) => part.prefixItems)?.prefixItems?.[0];
+  const held = open.flatMap(({ items, additionalProperties, prefixItems }) => [
+    items,
+    additionalProperties,
+    prefixItems?.[0],
+  ]);
+  const items = held.find((part) => typeof part === "object");
   const bounds = { minimum: find("minimum"), maximum: find("maximum") };
   const strict = { above: find("exclusiveMinimum"), below: find("exclusiveMaximum") };
   return {
@@ -79,7 +84,7 @@ function fieldOf(key: string, schema: JsonSchema, required: boolean): OptionFiel
     choices: parts.flatMap((part) => (part.const !== undefined ? [part.const] : (part.enum ?? []))),
     default: schema.default,
     ...defined({ ...bounds, ...strict }),
-    ...((items ?? tuple) && { items: fieldOf(key, (items ?? tuple) as JsonSchema, false) }),
+    ...(items && { items: fieldOf(key, items, false) }),
     required,
   };
 }
@@ -101,8 +106,14 @@ export function expectation(field: OptionField): string {
   const words = types.map((type) => {
     if (type === "number" || type === "integer")
       return `${type === "integer" ? "an integer" : "a number"}${range(field)}`;
-    if (type === "array") return `a list${field.items ? `, each ${expectation(field.items)}` : ""}`;
-    return { boolean: "true or false", string: "text", object: "a mapping", null: "null" }[type];
+    const each = field.items ? `, each ${expectation(field.items)}` : "";
+    return {
+      boolean: "true or false",
+      string: "text",
+      array: `a list${each}`,
+      object: `a mapping${each}`,
+      null: "null",
+    }[type];
   });
   const { choices } = field;
   if (choices.length > 0) words.unshift(`${choices.length > 1 ? "one of " : ""}${choices.map(quote).join(", ")}`);
