@@ -1,7 +1,6 @@
-import { didYouMean, fail } from "../../errors.ts";
 import type { Graph } from "../../graph/graph.ts";
-import { matcher } from "../../graph/select.ts";
 import { endNodes } from "../end-layers.ts";
+import { checkLayerValues, layerValue, type NamedLayer } from "../layer-values.ts";
 import { surveyWeights, type WeightSurvey, type WeightTarget } from "../quantize-weights/targets.ts";
 import { selector } from "../selection.ts";
 import { type WeightMatrix, weightMatrix } from "../weight-matrices/matrix.ts";
@@ -30,9 +29,10 @@ export function surveyLayers(graph: Graph, options: PruneWeightsOptions, pattern
     select: (node) => select(node) && (options.embeddings || node.op !== "Gather"),
   });
   const found = survey.targets.map(
-    (target): Layer => ({ ...weightMatrix(target), wanted: wantedSparsity(target, options) }),
+    (target): Layer => ({ ...weightMatrix(target), wanted: layerValue(options.layerSparsity, namedLayer(target)) }),
   );
-  checkPatterns(graph, found, options);
+  const names = found.map(({ target }) => namedLayer(target));
+  checkLayerValues(options.layerSparsity, names, graph, "prune-weights", "--layer-sparsity");
   const tooSmall = ({ target, wanted }: Layer): boolean => wanted === undefined && target.weight.size < minElements;
   const all = found.filter((layer) => !tooSmall(layer));
   const total = all.reduce((sum, { target }) => sum + target.weight.size, 0);
@@ -58,23 +58,8 @@ export function surveyLayers(graph: Graph, options: PruneWeightsOptions, pattern
   return { layers, skipped };
 }
 
-function wantedSparsity(target: WeightTarget, { layerSparsity }: PruneWeightsOptions): number | undefined {
-  const fitting = Object.entries(layerSparsity).filter(([pattern]) => fitsTarget(target, pattern));
-  return fitting.at(-1)?.[1];
-}
-
-function fitsTarget({ name, uses }: WeightTarget, pattern: string): boolean {
-  const fits = matcher(pattern);
-  return fits({ name, op: "", domain: "" }) || uses.some(({ node }) => fits(node));
-}
-
-function checkPatterns(graph: Graph, layers: readonly Layer[], { layerSparsity }: PruneWeightsOptions): void {
-  for (const pattern of Object.keys(layerSparsity)) {
-    if (layers.some(({ target }) => fitsTarget(target, pattern))) continue;
-    const known = [...graph.weights.keys(), ...graph.nodes.flatMap(({ name, op }) => [name, op])];
-    const hint = didYouMean(pattern, known) || "See the names with `pare inspect`";
-    fail("prune-weights", `no prunable layer fits --layer-sparsity '${pattern}'`, hint);
-  }
+function namedLayer({ name, uses }: WeightTarget): NamedLayer {
+  return { weight: name, nodes: uses.map(({ node }) => node) };
 }
 
 function patternMisfit({ rows, channels, groups }: Layer, pattern: Pattern): string | undefined {

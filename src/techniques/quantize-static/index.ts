@@ -1,15 +1,17 @@
 import { fail } from "../../errors.ts";
 import { type Graph, nodeLabel } from "../../graph/graph.ts";
 import { convertOpset } from "../../ops/convert.ts";
+import { checkLayerValues } from "../layer-values.ts";
 import { simplify } from "../simplify/index.ts";
 import { type Context, technique } from "../technique.ts";
-import { type Options, options } from "./options.ts";
+import { narrowestActivation, narrowestWeight, type Options, options } from "./options.ts";
 import { portableSamples, reduceSaturating, reportSaturation } from "./portable.ts";
 import { rangesExhibit } from "./ranges-exhibit.ts";
 import { kindOf, neverInteger, obstacle, weightOf } from "./rules.ts";
 import { divideSamples } from "./samples.ts";
 import { isDecided, layerSensitivity, mostTrials, search, withLearnedRounding } from "./search.ts";
 import { type Setup, setUp } from "./setup.ts";
+import { layersOf } from "./widths.ts";
 
 /**
  * Runs convolutions and matrix products on 8-bit integers with ranges found on sample data:
@@ -39,6 +41,7 @@ export const quantizeStatic = technique({
   async apply(input, options, context) {
     check(options);
     const graph = await prepared(input, options, context);
+    checkLayers(graph, options);
     const learns = options.rounding !== "nearest";
     const trials = isDecided(options) && !learns ? 0 : mostTrials;
     const samples = await divideSamples(graph, options.samples, trials, context);
@@ -98,21 +101,30 @@ const narrowestOpset = 25;
 
 /** The graph as it is planned: at an operator set that has what is written, and simplified. */
 export async function prepared(input: Graph, options: Options, context: Context): Promise<Graph> {
-  const { activationType, packed, weightBits } = options;
+  const { activationType, packed } = options;
   const wide = activationType.endsWith("16") || packed;
-  const opset = packed && weightBits <= 2 ? narrowestOpset : wide ? wideOpset : perAxisOpset;
+  const opset = packed && narrowestWeight(options) <= 2 ? narrowestOpset : wide ? wideOpset : perAxisOpset;
   const graph = convertOpset(input, opset);
   return options.simplify ? simplify().apply(graph, { ...context, skip: () => {} }) : graph;
 }
 
 /** Refuses options that contradict each other. */
-function check({ activationBits, activationType, packed, weightBits }: Options): void {
+function check(options: Options): void {
   const who = "quantize-static";
+  const [weightBits, activationBits] = [narrowestWeight(options), narrowestActivation(options)];
   // of int8 the runtime makes uint8 before it looks for kernels, but not where a Clip follows
-  if (activationBits < 8 && activationType !== "uint8")
-    fail(who, `activations of ${activationBits} bits are held in uint8, got ${activationType}`, "Choose uint8");
-  if (packed && weightBits > 4)
+  if (activationBits < 8 && options.activationType !== "uint8")
+    fail(who, `activations of ${activationBits} bits are held in uint8, got ${options.activationType}`, "Choose uint8");
+  if (options.packed && weightBits > 4)
     fail(who, `only weights of 4 bits or fewer can be packed, got ${weightBits}`, "Lower --weight-bits");
+}
+
+/** Refuses bits for layers that are not there. */
+function checkLayers(graph: Graph, { layerBits, layerActivationBits }: Options): void {
+  const layers = layersOf(graph, graph.nodes);
+  const weighted = layers.filter(({ weight }) => weight !== undefined);
+  checkLayerValues(layerBits, weighted, graph, "quantize-static", "--layer-bits");
+  checkLayerValues(layerActivationBits, layers, graph, "quantize-static", "--layer-activation-bits");
 }
 
 function adviseOnSamples({ calibration: { samples, growth = 0 }, context }: Setup): void {

@@ -122,3 +122,89 @@ test("a product's weight is weighed by its inputs too, and gets no bias from it"
   };
   expect(await quality("weighted")).toBeGreaterThan((await quality("mse")) + 1);
 });
+
+describe("bits of single layers", () => {
+  const settings = { ...plain, biasCorrection: false };
+
+  test("layers that are named have their own bits, ends too, and the last pattern counts", async () => {
+    const { graph: quantized } = await quantize(graph, {
+      ...settings,
+      weightBits: 6,
+      layerBits: { "*wise": 4, pointwise: 3, wf: 5 },
+    });
+    const reach = (name: string): number => Math.max(...codes(quantized.weights, name)) + 1;
+    // the first layer is an end that nobody names
+    expect(["w1", "wd", "w2", "wf"].map(reach)).toEqual([128, 8, 4, 16]);
+    expect(await kernels(quantized)).toMatchObject({ QLinearConv: 3, QGemm: 1 });
+    const same = await quantize(graph, { ...settings, weightBits: 4, layerBits: { "*": 8 } });
+    const even = await quantize(graph, { ...settings, weightScales: "mse" });
+    expect(codes(same.graph.weights, "wd")).toEqual(codes(even.graph.weights, "wd"));
+  });
+
+  test("only what has 4 bits or fewer is packed, whatever the others have", async () => {
+    const layerBits = { depthwise: 4, pointwise: 2 };
+    const { graph: packed } = await quantize(graph, { ...settings, layerBits, packed: true });
+    const dtypes = ["w1", "wd", "w2", "wf"].map((name) => packed.weights.get(`${name}_quantized`)!.dtype);
+    expect(dtypes).toEqual(["int8", "int4", "int2", "int8"]);
+    expect(packed.opsets[""]).toBe(25);
+    const { graph: bytes } = await quantize(graph, { ...settings, layerBits });
+    expect(await ratio(bytes, packed)).toBeGreaterThan(90);
+    expect(await kernels(packed)).toEqual(await kernels(bytes));
+  });
+
+  test("what layers read has the most bits that any of them wants", async () => {
+    const seen = async (layerActivationBits: Record<string, number>): Promise<number[]> => {
+      const { graph: quantized } = await quantize(graph, { ...settings, layerActivationBits });
+      const bound = (value: string): number => toNumbers(quantized.weights.get(`${value}_most`)!)[0]!;
+      return ["r1", "rd"].map((value) => (quantized.weights.has(`${value}_most`) ? bound(value) : 255));
+    };
+    expect(await seen({ depthwise: 4 })).toEqual([15, 255]);
+    expect(await seen({ "/depth|point/": 6, pointwise: 4 })).toEqual([63, 15]);
+    const both = network({
+      nodes: [
+        makeNode("Conv", ["x", "w1"], ["c"], {}, "first"),
+        makeNode("Relu", ["c"], ["r"]),
+        makeNode("Conv", ["r", "wa"], ["a"], {}, "left"),
+        makeNode("Conv", ["r", "wb"], ["b"], {}, "right"),
+        makeNode("Add", ["a", "b"], ["y"]),
+      ],
+      weights: { w1: noise([8, 3, 3, 3]), wa: noise([8, 8, 1, 1]), wb: noise([8, 8, 1, 1]) },
+    });
+    const bits = { left: 4, right: 6 };
+    const { graph: shared } = await quantize(both, { ...settings, layerActivationBits: bits });
+    expect(toNumbers(shared.weights.get("r_most")!)).toEqual([63]);
+    const { graph: free } = await quantize(both, { ...settings, layerActivationBits: { left: 4 } });
+    expect(free.weights.has("r_most")).toBe(false);
+  });
+
+  test("patterns that no layer fits are refused, and bits that can't be", async () => {
+    await expect(quantize(graph, { layerBits: { depthwize: 4 } })).rejects.toThrow(
+      /--layer-bits 'depthwize'.*depthwise/,
+    );
+    await expect(quantize(graph, { layerActivationBits: { Add: 4 } })).rejects.toThrow("--layer-activation-bits 'Add'");
+    await expect(quantize(graph, { layerBits: { w2: 6 }, packed: true })).rejects.toThrow("4 bits or fewer");
+    const signed = { layerActivationBits: { depthwise: 4 }, activationType: "int8" };
+    await expect(quantize(graph, signed)).rejects.toThrow("held in uint8");
+  });
+
+  test("learned rounding leaves the layers of 8 bits alone", async () => {
+    const product = network({
+      nodes: [
+        makeNode("Flatten", ["x"], ["f"]),
+        makeNode("MatMul", ["f", "wa"], ["a"], {}, "wide"),
+        makeNode("MatMul", ["a", "wb"], ["y"], {}, "narrow"),
+      ],
+      weights: { wa: noise([432, 32], 0.1), wb: noise([32, 4]) },
+    });
+    // inputs that go together, so that weights can make up for each other
+    const wa = toFloat32(product.weights.get("wa")!);
+    for (let at = 0; at < wa.length; at++) wa[at] = wa[at - (at % 32) + (at % 4)]!;
+    const bits = { ...settings, layerBits: { narrow: 3 } };
+    const { graph: nearest } = await quantize(product, bits);
+    const learning = { rounding: "adaround", roundingSteps: 300, roundingRate: 0.05, roundingSamples: 24 };
+    const { graph: learned, log } = await quantize(product, { ...bits, ...learning });
+    expect(codes(learned.weights, "wa")).toEqual(codes(nearest.weights, "wa"));
+    expect(log).toContain("wide: rounded to nearest");
+    expect(log.some((line) => /^narrow: .* dB less error/.test(line))).toBe(true);
+  });
+});

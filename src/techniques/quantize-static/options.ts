@@ -2,22 +2,33 @@ import { z } from "zod";
 import { rangeMethods } from "../../analysis/ranges.ts";
 import { selectionOptions } from "../selection.ts";
 
+const weightWidth = z.union([8, 6, 5, 4, 3, 2].map((bits) => z.literal(bits)));
+const activationWidth = z.union([8, 6, 4].map((bits) => z.literal(bits)));
+
 /** Options of quantize-static. */
 export const options = z.object({
   ...selectionOptions,
   format: z.enum(["qdq", "qoperator"]).default("qdq").describe("qdq (portable) or qoperator (for old runtimes)"),
   activationType: z.enum(["uint8", "int8", "uint16", "int16"]).default("uint8").describe("type of activations"),
   weightType: z.enum(["int8", "uint8"]).default("int8").describe("type of weights"),
-  weightBits: z
-    .union([8, 6, 5, 4, 3, 2].map((bits) => z.literal(bits)))
+  weightBits: weightWidth
     .default(8)
     .describe("integers of a weight: 2 to the power of this; below 8 accuracy needs a rounding that is learned"),
-  activationBits: z
-    .union([8, 6, 4].map((bits) => z.literal(bits)))
+  activationBits: activationWidth
     .default(8)
     .describe(
       "integers of an activation; below 8 they stay bytes, so that kernels still run, and are bounded by a Clip",
     ),
+  layerBits: z
+    .record(z.string(), weightWidth)
+    .default({})
+    .describe(
+      "bits of the weights of what a pattern fits, as 'features*=4,head=8', first and last layers too; the last fit counts",
+    ),
+  layerActivationBits: z
+    .record(z.string(), activationWidth)
+    .default({})
+    .describe("bits of what these layers read, likewise; what several layers read has the most that any of them wants"),
   keepEnds: z
     .boolean()
     .default(true)
@@ -26,7 +37,7 @@ export const options = z.object({
     .enum(["auto", "min-max", "mse", "weighted"])
     .default("auto")
     .describe(
-      "how scales of weights are found: covering all, least squared error, or the same weighed by the inputs' mean squares; auto: min-max at 8 bits, mse below",
+      "how scales of weights are found: covering all, least squared error, or the same weighed by the inputs' mean squares; auto: mse where any weight has fewer than 8 bits, else min-max",
     ),
   rounding: z
     .enum(["nearest", "adaround", "block"])
@@ -87,3 +98,13 @@ export const options = z.object({
 
 /** Options with their defaults filled in. */
 export type Options = ReturnType<typeof options.parse>;
+
+/** The fewest bits that any weight may get. */
+export function narrowestWeight({ weightBits, layerBits }: Options): number {
+  return Math.min(weightBits, ...Object.values(layerBits));
+}
+
+/** The fewest bits that any activation may get. */
+export function narrowestActivation({ activationBits, layerActivationBits }: Options): number {
+  return Math.min(activationBits, ...Object.values(layerActivationBits));
+}

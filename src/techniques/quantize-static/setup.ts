@@ -9,7 +9,7 @@ import type { Context } from "../technique.ts";
 import { inputChannels } from "./bias.ts";
 import type { EmitOptions, Learned } from "./constants.ts";
 import { emit } from "./emit.ts";
-import type { Options } from "./options.ts";
+import { narrowestWeight, type Options } from "./options.ts";
 import type { Placed } from "./place.ts";
 import { makePlan, type Plan, type PlanOptions } from "./plan.ts";
 import { toQOperator } from "./qoperator.ts";
@@ -130,10 +130,10 @@ export function writeQdq(setup: Setup, plan: Plan, writing: Writing): Placed {
 /** How constants are written. */
 export function emitOptions(setup: Setup, { corrected, learned }: Writing): EmitOptions {
   const { options, widths, reduced, calibration } = setup;
-  const { weightScales, weightBits, portable, portableLayers } = options;
+  const { weightScales, portable, portableLayers } = options;
   return {
     ...options,
-    weightScales: weightScales === "auto" ? (weightBits < 8 ? "mse" : "min-max") : weightScales,
+    weightScales: weightScales === "auto" ? (narrowestWeight(options) < 8 ? "mse" : "min-max") : weightScales,
     reduceRange: (weight) => portable && (portableLayers === "all" || reduced.has(weight)),
     widths,
     corrected,

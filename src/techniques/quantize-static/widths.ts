@@ -1,8 +1,9 @@
 import type { Graph, Node } from "../../graph/graph.ts";
 import { links } from "../../graph/walk.ts";
-import type { Options } from "./options.ts";
+import { layerValue, type NamedLayer } from "../layer-values.ts";
+import { narrowestActivation, narrowestWeight, type Options } from "./options.ts";
 import type { Plan } from "./plan.ts";
-import { activations } from "./rules.ts";
+import { activations, kindOf, weightOf } from "./rules.ts";
 
 /** Bits of integers. */
 export interface Widths {
@@ -13,17 +14,50 @@ export interface Widths {
 }
 
 /**
- * The bits that options ask for; with `keepEnds`, 8 for the weights and inputs of the first and last layers, and for what
- * comes before and behind all layers.
+ * The bits that options ask for. Layers that are named have their own; with `keepEnds`, 8 for the weights and inputs of the
+ * first and last layers, and for what comes before and behind all layers. What several layers read has the most that any
+ * of them wants.
  */
 export function widthsOf(graph: Graph, plan: Plan, options: Options): Widths {
-  const { weightBits, activationBits, activationType, keepEnds } = options;
-  const own = activationType.endsWith("16") ? 16 : 8;
-  const ends = keepEnds && Math.min(weightBits, activationBits) < 8 ? endsOf(graph, plan) : undefined;
+  const { weightBits, activationBits, activationType, layerBits, layerActivationBits, keepEnds } = options;
+  const fewer = Math.min(narrowestWeight(options), narrowestActivation(options)) < 8;
+  const ends = keepEnds && fewer ? endsOf(graph, plan) : undefined;
+  const usual = (source: string): number => (ends?.values.has(source) ? 8 : activationBits);
+  const weights = new Map<string, number>();
+  const values = new Map<string, number>();
+  for (const layer of layersOf(graph, plan.compute)) {
+    const own = layerValue(layerBits, layer);
+    if (layer.weight !== undefined && own !== undefined) weights.set(layer.weight, own);
+    const read = layerValue(layerActivationBits, layer);
+    for (const name of layer.nodes.flatMap((node) => activations(node, graph))) {
+      const source = plan.values.get(name) ?? name;
+      values.set(source, Math.max(values.get(source) ?? 0, read ?? usual(source)));
+    }
+  }
+  const wide = activationType.endsWith("16");
   return {
-    weight: (name) => (ends?.weights.has(name) ? 8 : weightBits),
-    value: (source) => (own === 16 ? own : ends?.values.has(source) ? 8 : activationBits),
+    weight: (name) => weights.get(name) ?? (ends?.weights.has(name) ? 8 : weightBits),
+    value: (source) => (wide ? 16 : (values.get(source) ?? usual(source))),
   };
+}
+
+/** The layers of some nodes: those that multiply, together where they read the same weight. */
+export function layersOf(graph: Graph, nodes: Iterable<Node>): readonly NamedLayer[] {
+  const byWeight = new Map<string, Node[]>();
+  const layers: NamedLayer[] = [];
+  for (const node of nodes) {
+    if (kindOf(node, graph) !== "compute") continue;
+    const weight = weightOf(node, graph)?.name;
+    const known = weight === undefined ? undefined : byWeight.get(weight);
+    if (known) {
+      known.push(node);
+      continue;
+    }
+    const together = [node];
+    layers.push({ ...(weight !== undefined && { weight }), nodes: together });
+    if (weight !== undefined) byWeight.set(weight, together);
+  }
+  return layers;
 }
 
 function endsOf(graph: Graph, plan: Plan): { weights: ReadonlySet<string>; values: ReadonlySet<string> } {

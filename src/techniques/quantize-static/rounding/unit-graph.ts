@@ -7,6 +7,7 @@ import { type Affine, dequantize } from "../../../tensor/affine.ts";
 import { float32 } from "../../../tensor/tensor.ts";
 import { type Arithmetic, arithmetic } from "../../../training/emit.ts";
 import { biasOf, type EmitOptions, gridded, weightSettings, withCodes } from "../constants.ts";
+import { narrowestWeight } from "../options.ts";
 import { integerOnly, type Plan } from "../plan.ts";
 import { weightOf } from "../rules.ts";
 import type { Setup } from "../setup.ts";
@@ -160,9 +161,9 @@ function withVariables(
   const settings = weightSettings(weight, emit);
   if (!weights.has(name)) {
     const codes = emit.learned?.codes.get(name);
-    // at the ends, which have more bits than the rest, rounding hardly matters
-    const isEnd = emit.widths.weight(name) > setup.options.weightBits;
-    if (codes || isEnd) {
+    // where others have fewer bits, the rounding to 8 hardly matters
+    const isFine = emit.widths.weight(name) === 8 && narrowestWeight(setup.options) < 8;
+    if (codes || isFine) {
       const { values, scales, zeroPoints } = codes ? withCodes(grid, codes, settings.axis) : grid;
       weights.set(name, a.constant(float32(t.shape, dequantize(values, scales, zeroPoints, settings.axis))));
     } else {
