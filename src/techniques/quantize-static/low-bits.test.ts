@@ -208,3 +208,9 @@ describe("bits of single layers", () => {
     expect(log.some((line) => /^narrow: .* dB less error/.test(line))).toBe(true);
   });
 });
+
+test("fewer bits than 7 are portable as they are", async () => {
+  const { graph: portable } = await quantize(graph, { ...plain, weightBits: 4, portable: true });
+  expect(Math.min(...codes(portable.weights, "wd"))).toBe(-8);
+  expect(Math.max(...codes(portable.weights, "w1").map(Math.abs))).toBe(64);
+});

@@ -134,7 +134,9 @@ export function emitOptions(setup: Setup, { corrected, learned }: Writing): Emit
   return {
     ...options,
     weightScales: weightScales === "auto" ? (narrowestWeight(options) < 8 ? "mse" : "min-max") : weightScales,
-    reduceRange: (weight) => portable && (portableLayers === "all" || reduced.has(weight)),
+    // fewer bits fit as they are
+    reduceRange: (weight) =>
+      portable && widths.weight(weight) === 8 && (portableLayers === "all" || reduced.has(weight)),
     widths,
     corrected,
     calibration,
