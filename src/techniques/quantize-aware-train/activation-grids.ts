@@ -2,8 +2,10 @@ import { chooseRange } from "../../analysis/ranges.ts";
 import type { Graph, Node } from "../../graph/graph.ts";
 import { type Affine, affineParams } from "../../tensor/affine.ts";
 import { endNodes } from "../end-layers.ts";
+import { layerValue } from "../layer-values.ts";
 import { activations } from "../quantize-static/rules.ts";
 import type { Setup } from "../quantize-static/setup.ts";
+import { layersOf } from "../quantize-static/widths.ts";
 import { bitsOf, type Options } from "./options.ts";
 import type { Site } from "./sites.ts";
 
@@ -18,8 +20,8 @@ export interface Bits {
 const betweenBits = 8;
 
 /**
- * Who gets how many bits: the first and last layers `endBits` at least, weights and what they read; values what the most
- * exact layer that reads them wants.
+ * Who gets how many bits: layers that are named their own, the first and last ones `endBits` at least, weights and what
+ * they read; values what the most exact layer that reads them wants.
  */
 export function bitsFor(
   graph: Graph,
@@ -27,19 +29,23 @@ export function bitsFor(
   values: ReadonlyMap<string, string>,
   options: Options,
 ): Bits {
-  const { weightBits, activationBits, endBits } = options;
+  const { weightBits, activationBits, endBits, layerBits, layerActivationBits } = options;
   const ends = endNodes(graph);
   const wanted = new Map<string, number>();
-  for (const node of compute) {
-    const bits = ends.has(node) ? Math.max(endBits, activationBits) : activationBits;
-    for (const name of activations(node, graph)) {
-      const source = values.get(name) ?? name;
-      wanted.set(source, Math.max(bits, wanted.get(source) ?? 0));
+  for (const layer of layersOf(graph, compute)) {
+    const own = layerValue(layerActivationBits, layer);
+    for (const node of layer.nodes) {
+      const bits = own ?? (ends.has(node) ? Math.max(endBits, activationBits) : activationBits);
+      for (const name of activations(node, graph)) {
+        const source = values.get(name) ?? name;
+        wanted.set(source, Math.max(bits, wanted.get(source) ?? 0));
+      }
     }
   }
   const wide = endBits > bitsOf(weightBits) ? endBits : weightBits;
   return {
-    width: ({ nodes }) => (nodes.some((node) => ends.has(node)) ? wide : weightBits),
+    width: ({ name, nodes }) =>
+      layerValue(layerBits, { weight: name, nodes }) ?? (nodes.some((node) => ends.has(node)) ? wide : weightBits),
     value: (source) => wanted.get(source) ?? betweenBits,
   };
 }

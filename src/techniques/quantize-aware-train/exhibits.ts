@@ -18,7 +18,7 @@ export function gridsExhibit(
   simulation: Simulation,
   learned: Graph,
   wanted: (weight: string) => Options["weightBits"],
-  stored: (codes: Int8Array) => number,
+  stored: ReturnType<typeof storedBits>,
 ): GridsExhibit {
   const layers = [...coded].map(([name, { site, codes, steps }]) => {
     const width = wanted(name);
@@ -29,7 +29,7 @@ export function gridsExhibit(
       elements: codes.length,
       width: typeof width === "string" ? width : `${width} bits`,
       packed: bytes(packed),
-      stored: bytes(stored(codes)),
+      stored: bytes(stored(codes, width)),
     };
   });
   const ranges: GridsExhibit["ranges"][number][] = [];
@@ -67,12 +67,15 @@ function labelOf(graph: Graph, weight: string): string {
   return nodeLabel(reader);
 }
 
-/** Bits that an integer of a weight takes in the file. */
-export function storedBits({ format, activationBits, weightBits }: Options): (codes: Int8Array) => number {
+/** Bits that an integer of a weight takes in the file, of the width that was asked for. */
+export function storedBits({
+  format,
+  activationBits,
+}: Options): (codes: Int8Array, wanted: Options["weightBits"]) => number {
   if (activationBits !== 32) return (codes) => (format === "packed" ? dtypes[typeOf(codes)].bits : 8);
   const stored = format === "storage" || format === "auto";
-  return (codes) => {
-    const width = widthOf(codes, weightBits, stored);
+  return (codes, wanted) => {
+    const width = widthOf(codes, wanted, stored);
     if (stored && width === "ternary") return ternaryBits;
     return typeof width === "string" ? (stored ? bitsOf(width) : 2) : width;
   };

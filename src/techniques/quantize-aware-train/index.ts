@@ -47,7 +47,7 @@ export const quantizeAwareTrain = technique({
   },
 });
 
-function checkOptions({ format, activationBits, weightBits, steps }: Options): void {
+function checkOptions({ format, activationBits, weightBits, layerBits, layerActivationBits, steps }: Options): void {
   const weightsOnly = activationBits === 32;
   const forWeights = format === "storage" || format === "dequantize" || format === "matmulnbits";
   if (forWeights && !weightsOnly)
@@ -60,6 +60,12 @@ function checkOptions({ format, activationBits, weightBits, steps }: Options): v
     fail(who, `format ${format} has integer activations`, "Use format storage, or fewer --activation-bits");
   if (weightsOnly && (steps === "lsq+" || steps === "pact"))
     fail(who, `steps ${steps} are learned of activations, and these stay in float`, "Use --steps lsq");
-  if (forWeights && format === "matmulnbits" && weightBits === 3)
+  if (weightsOnly && Object.keys(layerActivationBits).length > 0)
+    fail(
+      who,
+      "activations of single layers have bits, and all activations stay in float",
+      "Use fewer --activation-bits",
+    );
+  if (format === "matmulnbits" && [weightBits, ...Object.values(layerBits)].includes(3))
     fail(who, "nothing computes on 3-bit weights", "Use format storage, or 4 bits");
 }

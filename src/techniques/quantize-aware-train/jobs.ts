@@ -3,9 +3,11 @@ import { convertOpset } from "../../ops/convert.ts";
 import { toFloat32 } from "../../tensor/tensor.ts";
 import { type KeptClusters, keepClusters } from "../../training/keep-clusters.ts";
 import { trainingOpset } from "../../training/prepare.ts";
+import { checkLayerValues, type NamedLayer } from "../layer-values.ts";
 import { options as staticOptions } from "../quantize-static/options.ts";
 import { divideSamples } from "../quantize-static/samples.ts";
 import { setUp } from "../quantize-static/setup.ts";
+import { layersOf } from "../quantize-static/widths.ts";
 import type { Context } from "../technique.ts";
 import { activationGrids, type Bits, bitsFor } from "./activation-grids.ts";
 import { type Settled, trainedName, writeIntegers } from "./export.ts";
@@ -56,6 +58,7 @@ export async function integerJob(forms: Forms, options: Options, context: Contex
   const { plan } = setup;
   for (const [node, reason] of plan.left) context.skip(nodeLabel(node), reason);
   if (plan.compute.size === 0) return undefined;
+  checkBits(folded, layersOf(folded, folded.nodes), options);
   const bits = bitsFor(folded, plan.compute, plan.values, options);
   const sitesOf = (graph: Graph): readonly Site[] => sitesOfPlan(graph, planFor(graph, plan), perChannel);
   const clusters = clustersOf(trained, options, context);
@@ -78,9 +81,11 @@ export function weightsJob(forms: Forms, options: Options, context: Context): Jo
   const { targets, skipped } = surveyTargets(forms.folded, options);
   for (const { node, reason } of skipped) context.skip(nodeLabel(node), reason);
   if (targets.length === 0) return undefined;
-  const bits = bitsFor(forms.folded, [], new Map(), options);
   const sitesOf = (graph: Graph): readonly Site[] =>
     surveyTargets(graph, options).targets.map((target) => siteOfTarget(target, options.perChannel));
+  const layers = sitesOf(forms.folded).map(({ name, nodes }) => ({ weight: name, nodes }));
+  checkBits(forms.folded, layers, options);
+  const bits = bitsFor(forms.folded, [], new Map(), options);
   const clusters = clustersOf(forms.trained, options, context);
   const weights = weightGrids(forms, sitesOf(forms.folded), bits, clusters, options);
   const simulation = simulateWeights(convertOpset(forms.trained, trainingOpset), weights);
@@ -92,6 +97,12 @@ export function weightsJob(forms: Forms, options: Options, context: Context): Jo
     sitesOf,
     write: (settled) => writeWeights(settled, options, context),
   };
+}
+
+/** Refuses bits for layers that are not there. */
+function checkBits(graph: Graph, layers: readonly NamedLayer[], { layerBits, layerActivationBits }: Options): void {
+  checkLayerValues(layerBits, layers, graph, "quantize-aware-train", "--layer-bits");
+  checkLayerValues(layerActivationBits, layers, graph, "quantize-aware-train", "--layer-activation-bits");
 }
 
 function clustersOf(graph: Graph, { keepClusters: which }: Options, context: Context): KeptClusters | undefined {

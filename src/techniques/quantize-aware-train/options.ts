@@ -4,14 +4,12 @@ import { recoveryOptions } from "../recovery.ts";
 import { selectionOptions } from "../selection.ts";
 
 const bits = [8, 7, 6, 5, 4, 3, 2].map((n) => z.literal(n));
+const weightWidth = z.union([...bits, z.literal("ternary"), z.literal("binary")]);
 
 /** Options of quantize-aware-train. */
 export const options = z.object({
   ...selectionOptions,
-  weightBits: z
-    .union([...bits, z.literal("ternary"), z.literal("binary")])
-    .default(8)
-    .describe("bits a weight: 8 to 2, 'ternary' (-1, 0, 1) or 'binary' (-1, 1)"),
+  weightBits: weightWidth.default(8).describe("bits a weight: 8 to 2, 'ternary' (-1, 0, 1) or 'binary' (-1, 1)"),
   activationBits: z
     .union([...bits, z.literal(32)])
     .default(8)
@@ -20,6 +18,16 @@ export const options = z.object({
     .union(bits)
     .default(8)
     .describe("bits of the first and last layer and of what they read, where the others have fewer"),
+  layerBits: z
+    .record(z.string(), weightWidth)
+    .default({})
+    .describe(
+      "bits of the weights of what a pattern fits, as 'features*=4,head=ternary', first and last layers too; the last fit counts",
+    ),
+  layerActivationBits: z
+    .record(z.string(), z.union(bits))
+    .default({})
+    .describe("bits of what these layers read, likewise; what several layers read has the most that any of them wants"),
   steps: z
     .enum(["lsq", "lsq+", "pact", "fixed"])
     .default("lsq")

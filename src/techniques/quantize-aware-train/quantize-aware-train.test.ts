@@ -204,6 +204,32 @@ describe("quantize-aware-train", () => {
     expect(distinct(integersOf(graph, "head").codes)).toBeGreaterThan(20);
   });
 
+  test("layers that are named have bits of their own, weights and what they read", async () => {
+    const made = await make({
+      target: "size",
+      layerBits: { "/first|second/": 4, second: "ternary", w3: 2 },
+      layerActivationBits: { second: 4 },
+      epochs: 1,
+    });
+    const levels = ["first", "second", "hidden", "head"].map((name) => distinct(integersOf(made.graph, name).codes));
+    expect(levels.slice(0, 3).map((count, i) => count <= [15, 3, 4][i]!)).toEqual([true, true, true]);
+    expect(levels[3]).toBeGreaterThan(20);
+    const grids = made.exhibits.find((exhibit) => exhibit.kind === "grids")!;
+    expect(grids.layers.map(({ width }) => width)).toEqual(["4 bits", "ternary", "2 bits", "8 bits"]);
+    const bits = new Map(grids.ranges.flatMap(({ name, of, bits }) => (of === "activations" ? [[name, bits]] : [])));
+    expect(Math.min(...bits.values())).toBe(4);
+    expect([...bits.values()].filter((count) => count === 4)).toHaveLength(1);
+    expect(agreementOf(made).same).toBeGreaterThan(0.95);
+    const alone = await make({ activationBits: 32, layerBits: { second: 3, hidden: "binary" } });
+    const [weights] = alone.exhibits.flatMap((exhibit) => (exhibit.kind === "grids" ? [exhibit.layers] : []));
+    expect(weights!.map(({ width, packed, stored }) => [width, packed === stored])).toEqual([
+      ["8 bits", true],
+      ["3 bits", true],
+      ["binary", true],
+      // head has 48 numbers, fewer than are quantized alone
+    ]);
+  });
+
   test("packed weights are stored in 4 bits and compute the same", async () => {
     const bits = { weightBits: 4, activationBits: 8, endBits: 4, target: "size" } as const;
     const [packed, plain] = [await make({ ...bits, format: "packed" }), await make(bits)];
@@ -259,5 +285,10 @@ describe("quantize-aware-train", () => {
     await expect(make({ format: "storage" })).rejects.toThrow(/activations have 8 bits/);
     await expect(make({ format: "qdq", activationBits: 32 })).rejects.toThrow(/integer activations/);
     await expect(make({ steps: "pact", activationBits: 32 })).rejects.toThrow(/stay in float/);
+    await expect(make({ layerBits: { secnd: 4 } })).rejects.toThrow(/--layer-bits 'secnd'.*second/);
+    const activations = { layerActivationBits: { second: 4 } } as const;
+    await expect(make({ ...activations, activationBits: 32 })).rejects.toThrow(/all activations stay in float/);
+    const packed = { activationBits: 32, format: "matmulnbits", layerBits: { hidden: 3 } } as const;
+    await expect(make(packed)).rejects.toThrow(/3-bit weights/);
   });
 });

@@ -10,7 +10,7 @@ import type { WeightSettings } from "../../training/parameters.ts";
 import { recover, withHeldOut } from "../recovery.ts";
 import type { Context } from "../technique.ts";
 import type { Simulation } from "./insert.ts";
-import type { Options } from "./options.ts";
+import { bitsOf, type Options } from "./options.ts";
 import { soundGrids } from "./sound-grids.ts";
 
 /**
@@ -93,11 +93,12 @@ const fewBitsRate = 5;
  * loss of 0.35 in 105 steps with it, to 0.45 with SGD at the best of two rates.
  */
 function withRates(graph: Graph, options: Options): Options & { readonly optimizer: OptimizerOptions["optimizer"] } {
-  const { weightBits, activationBits, batch, batchNorm } = options;
+  const { weightBits, activationBits, layerBits, layerActivationBits, batch, batchNorm } = options;
   const statistics = batchNorm === "batch" || (batchNorm === "auto" && batch >= smallestBatch);
   const optimizer = options.optimizer ?? "adamw";
   const found = finetuneDefaults(graph, statistics, { optimizer });
-  const few = typeof weightBits === "string" || weightBits < fewBits || activationBits < fewBits;
+  const widths = [weightBits, activationBits, ...Object.values(layerBits), ...Object.values(layerActivationBits)];
+  const few = widths.some((width) => bitsOf(width) < fewBits);
   const factor = few && optimizer !== "sgd" ? fewBitsRate : 1;
   return {
     ...options,

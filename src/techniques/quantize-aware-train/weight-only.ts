@@ -64,8 +64,8 @@ function formOf(graph: Graph, target: WeightTarget, { format }: Options, context
   return refusal ? storageForm : kernels;
 }
 
-function codePlan({ layout }: WeightTarget, { codes, steps }: Coded, { weightBits, format }: Options): CodePlan {
-  const width = widthOf(codes, weightBits, format === "storage" || format === "auto");
+function codePlan({ layout }: WeightTarget, { codes, steps, grid }: Coded, { format }: Options): CodePlan {
+  const width = widthOf(codes, grid.width, format === "storage" || format === "auto");
   return {
     grid: { width, symmetric: true, method: "rtn" },
     block: layout.shape[layout.axis]!,
