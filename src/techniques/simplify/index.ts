@@ -9,6 +9,7 @@ import { constantNodes, foldConstants } from "./constants.ts";
 import { constantBranches } from "./control.ts";
 import { cancellingPairs, identities } from "./identities.ts";
 import { foldFollowing, foldPreceding } from "./linear.ts";
+import { foldPadding } from "./padding.ts";
 import type { Facts, Pass } from "./pass.ts";
 import { foldShapes } from "./shapes.ts";
 import { commonSubexpressions, deadCode, defaultInputs, duplicates } from "./tidy.ts";
@@ -26,6 +27,7 @@ export const passes: readonly Pass[] = [
   commonSubexpressions,
   foldPreceding,
   foldFollowing,
+  foldPadding,
 ];
 
 /** Passes that run once all others are done, since sharing weights stands in the way of changing them. */
