@@ -7,6 +7,7 @@ import { withWeights } from "../../training/state.ts";
 import type { GivenWeight } from "../quantize-static/constants.ts";
 import { emit } from "../quantize-static/emit.ts";
 import type { Plan } from "../quantize-static/plan.ts";
+import { padIntegers } from "../quantize-static/qoperator.ts";
 import type { Context } from "../technique.ts";
 import { type Forms, fold } from "./forms.ts";
 import type { Simulation } from "./insert.ts";
@@ -143,7 +144,7 @@ export function writeIntegers(
     corrected: false,
     given: { activations, constants: simulation.constants, weights },
   });
-  return written;
+  return padIntegers(written);
 }
 
 /** The largest integer of what a node reads. */

@@ -34,7 +34,7 @@ const move: Rewrite = (node, [x], y) => ({
   outputs: [y.integers],
 });
 
-const rewrites: Readonly<Record<string, Rewrite>> = {
+const computing: Readonly<Record<string, Rewrite>> = {
   Conv: (node, [x, w, b], y) => {
     const bias = b ? [b.integers] : [];
     return become(node, "QLinearConv", [...flat(x!), ...flat(w!), ...grid(y), ...bias], y);
@@ -53,6 +53,9 @@ const rewrites: Readonly<Record<string, Rewrite>> = {
   GlobalAveragePool: unary("com.microsoft:QLinearGlobalAveragePool"),
   LeakyRelu: unary("com.microsoft:QLinearLeakyRelu"),
   Sigmoid: unary("com.microsoft:QLinearSigmoid"),
+};
+
+const moving: Readonly<Record<string, Rewrite>> = {
   MaxPool: move,
   Reshape: move,
   Flatten: move,
@@ -65,8 +68,9 @@ const rewrites: Readonly<Record<string, Rewrite>> = {
   DepthToSpace: move,
   Pad: (node, inputs, y) => {
     const moved = move(node, inputs, y);
-    if (stringAttribute(node, "mode", "constant") !== "constant") return moved;
-    return { ...moved, inputs: [moved.inputs[0]!, moved.inputs[1]!, y.zeroPoint, ...moved.inputs.slice(3)] };
+    const [x = "", pads = "", , ...axes] = moved.inputs;
+    const padding = stringAttribute(node, "mode", "constant") === "constant" ? y.zeroPoint : "";
+    return { ...moved, inputs: padding === "" && axes.length === 0 ? [x, pads] : [x, pads, padding, ...axes] };
   },
 };
 
@@ -79,6 +83,15 @@ const dataInputs: Readonly<Record<string, number>> = { Conv: 3, Gemm: 3, MatMul:
  * contrib operator set "com.microsoft". Other pairs stay.
  */
 export function toQOperator(graph: Graph): Graph {
+  return onIntegers(graph, { ...computing, ...moving });
+}
+
+/** Pads bytes, of which ONNX Runtime (1.30) would make floats first and bytes again afterwards. It pads no 16-bit integers. */
+export function padIntegers(graph: Graph): Graph {
+  return onIntegers(graph, { Pad: moving.Pad! });
+}
+
+function onIntegers(graph: Graph, rewrites: Readonly<Record<string, Rewrite>>): Graph {
   const { producer, consumers, outputs } = links(graph);
   const quantized = (name: string): Quantized | undefined => {
     const maker = producer.get(name);
@@ -86,17 +99,19 @@ export function toQOperator(graph: Graph): Graph {
     return { integers: maker.inputs[0]!, scale: maker.inputs[1]!, zeroPoint: maker.inputs[2] ?? "" };
   };
   const written = edit(graph, (draft) => {
-    draft.opsets["com.microsoft"] ??= 1;
     for (const node of graph.nodes) {
       const rewrite = node.domain === "" ? rewrites[node.op] : undefined;
       const reader = consumers.get(node.outputs[0]!)?.[0];
       if (!rewrite || !reader || consumers.get(node.outputs[0]!)!.length > 1 || outputs.has(node.outputs[0]!)) continue;
       if (!isNode(reader, "QuantizeLinear") || node.outputs.length > 1) continue;
-      const data = node.inputs.slice(0, rewrite === move ? 1 : (dataInputs[node.op] ?? dataCount(node)));
+      const data = node.inputs.slice(0, dataInputs[node.op] ?? dataCount(node));
       const inputs = data.map((name) => quantized(name));
       if (data.some((name, i) => name !== "" && !inputs[i])) continue;
       const y = { integers: reader.outputs[0]!, scale: reader.inputs[1]!, zeroPoint: reader.inputs[2]! };
-      draft.replace(node, rewrite(node, inputs, y));
+      if (node.op in moving && grid(inputs[0]!).some((name, i) => name !== grid(y)[i])) continue;
+      const made = rewrite(node, inputs, y);
+      if (made.domain !== "") draft.opsets[made.domain] ??= 1;
+      draft.replace(node, made);
       draft.replace(reader);
     }
   });

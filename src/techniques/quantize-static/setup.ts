@@ -12,7 +12,7 @@ import { emit } from "./emit.ts";
 import { narrowestWeight, type Options } from "./options.ts";
 import type { Placed } from "./place.ts";
 import { makePlan, type Plan, type PlanOptions } from "./plan.ts";
-import { toQOperator } from "./qoperator.ts";
+import { padIntegers, toQOperator } from "./qoperator.ts";
 import { kindOf } from "./rules.ts";
 import type { Samples } from "./samples.ts";
 import { type Widths, widthsOf } from "./widths.ts";
@@ -113,8 +113,10 @@ export interface Writing {
 
 /** Writes a plan, or part of it. */
 export function write(setup: Setup, plan: Plan, writing: Writing): Graph {
+  const { format, activationType } = setup.options;
   const { graph } = writeQdq(setup, plan, writing);
-  return setup.options.format === "qoperator" ? toQOperator(graph) : graph;
+  if (format === "qoperator") return toQOperator(graph);
+  return activationType.endsWith("16") ? graph : padIntegers(graph);
 }
 
 /** The same with DequantizeLinear and QuantizeLinear whatever the format, and what values are called in it. */
