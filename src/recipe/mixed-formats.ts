@@ -11,56 +11,71 @@ export interface Format {
   readonly name: string;
   /** Bits of a weight. */
   readonly bits: number;
-  /** Calibration samples are needed. */
-  readonly data: boolean;
-  /** What brings the layers of these nodes into this format; all others stay as they are. */
-  step(nodes: readonly string[], others: readonly string[]): PlanStep;
   /** The graph with each of the layers alone in this format, one after the other; undefined where that changes nothing. */
   alone(graph: Graph, layers: readonly Layer[], context: Context): AsyncIterable<Graph | undefined>;
 }
 
-/** Weights alone in few bits; without data, since every layer would have to be looked at anew. */
-function weights(bits: number, more: Readonly<Record<string, unknown>> = {}): Format {
-  const step = (include: readonly string[]): PlanStep => ["quantize-weights", { bits, ...more, include }];
+/** What formats are chosen for: integers that save no time may still save bytes. */
+export type Purpose = "latency" | "size";
+
+/** Formats that one step brings layers into. */
+interface Family {
+  readonly formats: readonly Format[];
+  /**
+   * @param nodes those of the layers that are to be in a format
+   * @param others those of the layers that are to be in none of the family
+   */
+  step(nodes: (format: string) => readonly string[], others: readonly string[], purpose: Purpose): PlanStep;
+}
+
+const fewBits = 4;
+
+/** 8-bit activations. Nodes between the layers are to go with them, so the choice is made by what stays. */
+const integers: Family = {
+  formats: [
+    staticFormat("int8", 8, {}),
+    staticFormat("w4a8", fewBits, { weightBits: fewBits, keepEnds: false, packed: true }),
+  ],
+  step(nodes, others, target) {
+    const few = nodes("w4a8");
+    const own = few.length > 0 && { packed: true, layerBits: Object.fromEntries(few.map((name) => [name, fewBits])) };
+    return ["quantize-static", { protect: false, target, ...own, ...(others.length > 0 && { exclude: others }) }];
+  },
+};
+
+function staticFormat(name: string, bits: number, settings: Readonly<Record<string, unknown>>): Format {
   return {
-    name: `weights${bits}`,
+    name,
     bits,
-    data: false,
-    step,
-    alone: (graph, layers, { data: _, ...context }) => oneByOne(graph, layers, step, context),
+    alone(graph, layers, context) {
+      const choices = layers.map(({ nodes }) => new Set(nodes));
+      return quantizedAlone(graph, { target: "size", ...settings }, choices, context);
+    },
   };
 }
 
-const dynamicStep = (include: readonly string[]): PlanStep => ["quantize-dynamic", { include }];
+/** Without data: techniques that look at some would do so anew for every layer. */
+function single(name: string, bits: number, step: (include: readonly string[]) => PlanStep): Family {
+  const alone: Format["alone"] = (graph, layers, { data: _, ...context }) => oneByOne(graph, layers, step, context);
+  return { formats: [{ name, bits, alone }], step: (nodes) => step(nodes(name)) };
+}
+
+/** Weights alone in few bits. */
+function weights(bits: number, more: Readonly<Record<string, unknown>> = {}): Family {
+  return single(`weights${bits}`, bits, (include) => ["quantize-weights", { bits, ...more, include }]);
+}
 
 /** In the order in which they are applied: what calibrates sees the others still in float. */
-const rows: readonly Format[] = [
-  {
-    name: "int8",
-    bits: 8,
-    data: true,
-    // nodes between the layers are to go with them, so the choice is made by what stays
-    step: (_, others) => ["quantize-static", { protect: false, ...(others.length > 0 && { exclude: others }) }],
-    alone: (graph, layers, context) =>
-      quantizedAlone(
-        graph,
-        { target: "size" },
-        layers.map(({ nodes }) => new Set(nodes)),
-        context,
-      ),
-  },
-  {
-    name: "dynamic8",
-    bits: 8,
-    data: false,
-    step: dynamicStep,
-    alone: (graph, layers, context) => oneByOne(graph, layers, dynamicStep, context),
-  },
+const families: readonly Family[] = [
+  integers,
+  single("dynamic8", 8, (include) => ["quantize-dynamic", { include }]),
   weights(8, { granularity: "channel" }),
   weights(4),
   weights(3),
   weights(2),
 ];
+
+const rows = families.flatMap(({ formats }) => formats);
 
 /** Names of all formats. */
 export const formatNames: readonly string[] = rows.map(({ name }) => name);
@@ -79,13 +94,20 @@ export function formatsOf(names: readonly string[]): readonly Format[] {
   return rows.filter(({ name }) => names.includes(name));
 }
 
-/** The steps that bring every layer into its format; "float" is none. */
-export function stepsFor(layers: readonly Layer[], formats: readonly string[]): PlanStep[] {
-  return rows.flatMap((format) => {
-    const within = (wanted: boolean): string[] =>
-      layers.flatMap(({ nodes }, i) => ((formats[i] === format.name) === wanted ? nodes : []));
-    const nodes = within(true);
-    return nodes.length === 0 ? [] : [format.step(nodes, within(false))];
+/** The steps that bring every layer into its format, one for all that a single step can do; "float" is none. */
+export function stepsFor(layers: readonly Layer[], formats: readonly string[], purpose: Purpose): PlanStep[] {
+  const nodesOf = (wanted: (format: string) => boolean): string[] =>
+    layers.flatMap(({ nodes }, i) => (wanted(formats[i]!) ? nodes : []));
+  return families.flatMap(({ formats: own, step }) => {
+    const isOwn = (format: string): boolean => own.some(({ name }) => name === format);
+    if (!formats.some(isOwn)) return [];
+    return [
+      step(
+        (name) => nodesOf((format) => format === name),
+        nodesOf((format) => !isOwn(format)),
+        purpose,
+      ),
+    ];
   });
 }
 

@@ -11,6 +11,7 @@ import { float32, toFloat32 } from "../tensor/tensor.ts";
 import { parseSizeTarget } from "./iterate-size.ts";
 import { type Judge, makeJudge } from "./judge.ts";
 import { type MixedTrial, quantizeMixed } from "./mixed.ts";
+import { stepsFor } from "./mixed-formats.ts";
 import { layersOf } from "./mixed-layers.ts";
 import { bindPlan } from "./plans.ts";
 import { run } from "./run.ts";
@@ -92,6 +93,49 @@ test("within a budget the largest saving that keeps it is found and confirmed, a
   for (const [name, weight] of result.graph!.weights) {
     expect(toFloat32(replayed.graph.weights.get(name)!)).toEqual(toFloat32(weight));
   }
+});
+
+test("integers of 8 and of 4 bits are one step, which holds the bits and gives the model again", async () => {
+  const result = await quantizeMixed(graph, context, await judge(), {
+    formats: ["w4a8", "int8"],
+    target: parseSizeTarget("bytes=28%"),
+  });
+  expect(result.reached).toBe(true);
+  expect(onnxSize(result.graph!)).toBeLessThanOrEqual(0.28 * onnxSize(graph));
+  const { formats: chosen, steps, meanBits } = result.chosen!;
+  expect(chosen[0]).toBe("w4a8");
+  expect(new Set(chosen)).toEqual(new Set(["int8", "w4a8"]));
+  expect(meanBits).toBeGreaterThan(4);
+  expect(meanBits).toBeLessThan(8);
+  const few = ["idle", "busy", "head"].filter((_, i) => chosen[i] === "w4a8");
+  const layerBits = Object.fromEntries(few.map((name) => [name, 4]));
+  expect(steps).toEqual([["quantize-static", { protect: false, target: "size", packed: true, layerBits }]]);
+  for (const options of result.effects) {
+    const [float, int8, w4a8] = ["float", "int8", "w4a8"].map((name) => options.find(({ format }) => format === name)!);
+    expect([float!.bytes > int8!.bytes, int8!.bytes > w4a8!.bytes]).toEqual([true, true]);
+    expect(w4a8!.damage).toBeGreaterThan(int8!.damage);
+  }
+  const again = bindPlan({ name: "again", steps: [["simplify", {}], ...steps] });
+  const replayed = await run(graph, again, context, { measure: async () => ({ bytes: 0, scores: [] }) });
+  const weights = (made: Graph): unknown => [...made.weights].map(([name, t]) => [name, t.dtype, [...toFloat32(t)]]);
+  expect(weights(replayed.graph)).toEqual(weights(result.graph!));
+});
+
+test("every layer is in the step of its format, and in no other", () => {
+  const layers = ["a", "b", "c", "d", "e"].map((name) => ({ nodes: [name], elements: 1 }));
+  const formats = ["int8", "w4a8", "weights4", "float", "dynamic8"];
+  expect(stepsFor(layers, formats, "latency")).toEqual([
+    [
+      "quantize-static",
+      { protect: false, target: "latency", packed: true, layerBits: { b: 4 }, exclude: ["c", "d", "e"] },
+    ],
+    ["quantize-dynamic", { include: ["e"] }],
+    ["quantize-weights", { bits: 4, include: ["c"] }],
+  ]);
+  expect(stepsFor(layers.slice(0, 1), ["int8"], "size")).toEqual([
+    ["quantize-static", { protect: false, target: "size" }],
+  ]);
+  expect(stepsFor(layers.slice(3, 4), ["float"], "size")).toEqual([]);
 });
 
 test("nothing is handed out as faster that is not, and other targets are refused", async () => {

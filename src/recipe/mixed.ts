@@ -194,7 +194,7 @@ async function attempt(search: Search, count: number): Promise<Built> {
   if (known) return known;
   const { context, judge, options, start, layers, choices, moves, effects } = search;
   const formats = after(choices, moves, count).map(({ format }) => format);
-  const steps = stepsFor(layers, formats);
+  const steps = stepsFor(layers, formats, options.target?.quantity === "ms" ? "latency" : "size");
   const facts = { formats, meanBits: meanBits(layers, effects, formats), steps };
   let built: Built;
   try {
