@@ -1,9 +1,12 @@
 import { expect, test } from "vitest";
 import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
+import { valueNames } from "../graph/walk.ts";
 import { runtime } from "../platform/node.ts";
 import { observeTypes } from "../platform/observe.ts";
 import { float32, type Tensor, tensor, toFloat32 } from "../tensor/tensor.ts";
-import { gradient } from "./gradient.ts";
+import { fakeQuantizeNode } from "./fake-quantize.ts";
+import { differentiate, gradient } from "./gradient.ts";
+import { lowered } from "./lower/plain.ts";
 
 const onnx = await runtime({ threads: 1 });
 
@@ -125,4 +128,22 @@ test("what has no rule is named", async () => {
   expect(() => gradient(graph, "nothing", ["x"], types)).toThrow(/no value 'nothing'/);
   expect(() => gradient(graph, "loss", ["nothing"], types)).toThrow(/no value 'nothing'/);
   expect(() => gradient(graph, "x", ["x"], types)).toThrow(/shape \[2, 2\]/);
+});
+
+test("what pare's own operators are written out in is not called as gradients are, whose shapes are looked up by name", () => {
+  const scaled = (x: string, y: string): Graph["nodes"][number] =>
+    fakeQuantizeNode([x, "s"], y, `${y}_clipped`, { low: -7, high: 7, rule: "lsq" }, y);
+  const graph = lossOf([scaled("x", "a"), scaled("a", "y")], { s: float32([], [0.1]) }, [2, 3, 4, 4]);
+  const known = new Map(
+    ["x", "a", "a_clipped", "y", "y_clipped"].map((name) => [name, { dtype: "float32" as const, shape: [2, 3, 4, 4] }]),
+  );
+  const types = new Map([
+    ...known,
+    ["s", { dtype: "float32" as const, shape: [] }],
+    ["loss", { dtype: "float32" as const, shape: [] }],
+  ]);
+  const before = valueNames(graph);
+  const made = (other: Graph): string[] => [...valueNames(other)].filter((name) => !before.has(name));
+  const gradients = made(differentiate(graph, "loss", ["x", "s"], types).graph);
+  expect(made(lowered(graph)).filter((name) => gradients.includes(name))).toEqual([]);
 });

@@ -36,7 +36,8 @@ export const plainLowerings: Readonly<Record<string, Lowering>> = {
 export function lowered(graph: Graph): Graph {
   if (!graph.nodes.some(({ domain }) => domain === "pare")) return graph;
   return edit(graph, (draft) => {
-    const g = recorder(draft, "grad");
+    // not as gradients are called: types observed of this graph are looked up by name while those are written
+    const g = recorder(draft, "plain");
     for (const node of graph.nodes) {
       const lower = plainLowerings[opKey(node)];
       if (!lower) continue;
