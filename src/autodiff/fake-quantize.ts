@@ -21,7 +21,8 @@ export const fakeQuantizeOp = "pare:FakeQuantize";
  * rounded to even: the numbers that QuantizeLinear and DequantizeLinear make of x. The offset z may be left out (0); it is
  * rounded itself, so that zero is on the grid. Of two levels y = s sign(c), and sign(0) is -1. Without s, which a weight
  * with a view may leave out, it is the mean magnitude of each channel, and no gradient passes through it. With a fourth
- * input u the step is s u / `parts`, as that of a bias is, which is a number of products; it does not learn then.
+ * input u the step is s u / `parts`, as that of a bias is, which is a number of products; it does not learn then. A third
+ * output, where there is one, is the step of each channel of a view.
  */
 export interface FakeQuantize {
   /** Bounds of the integers; of two levels, in steps, of the window that gradients pass in. */
@@ -45,13 +46,14 @@ export interface FakeQuantize {
 /** What a mean magnitude is at least: below, numbers lose their digits. */
 export const leastStep = 2 ** -100;
 
-/** Makes a node; the second output, which the gradient reads, gets its name from the first. */
+/** Makes a node; its gradient reads the second output. */
 export function fakeQuantizeNode(
   inputs: readonly string[],
   output: string,
   clipped: string,
   how: FakeQuantize,
   name: string,
+  step?: string,
 ): Node {
   const { low, high, rule = "none", gradient = 1, parts = 1, binary = false, everywhere = false, view, shape } = how;
   const attributes = {
@@ -64,7 +66,7 @@ export function fakeQuantizeNode(
     everywhere: Number(everywhere),
     ...(view && shape && { view: [...view], shape: [...shape] }),
   };
-  return makeNode(fakeQuantizeOp, inputs, [output, clipped], attributes, name);
+  return makeNode(fakeQuantizeOp, inputs, [output, clipped, ...(step ? [step] : [])], attributes, name);
 }
 
 /** Reads a node's attributes. */

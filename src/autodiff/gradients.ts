@@ -256,6 +256,7 @@ const others: Readonly<Record<string, Row>> = {
   SimplifiedLayerNormalization: normalize.rmsNormalizationRule,
   "pare:BatchNormalization": normalize.batchStatisticsRule,
   "pare:FakeQuantize": fakeQuantizeRule,
+  "pare:FoldedBias": normalize.foldedBiasRule,
   "pare:ChannelSum": none("a batch statistic: the gradient passes through pare:BatchNormalization"),
   "pare:ChannelAffine": none("centring: the gradient passes through pare:BatchNormalization"),
   "pare:ChannelDot": none("a batch statistic: the gradient passes through pare:BatchNormalization"),

@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import { fakeQuantizeNode } from "../autodiff/fake-quantize.ts";
+import { foldedBiasNode } from "../autodiff/folded-bias.ts";
 import { makeGraph, makeNode, type Node } from "../graph/graph.ts";
 import { random } from "../random.ts";
-import { float32, int64 } from "../tensor/tensor.ts";
+import { float32, int64, type Tensor } from "../tensor/tensor.ts";
 import { architectures } from "./architectures/index.ts";
 import { groupOptions, parametersOf, weightSettings } from "./parameters.ts";
 
@@ -83,4 +84,34 @@ test("steps of fake quantization learn where they have a rule, and what is round
   expect(parametersOf(graph)[0]!.matrices).toEqual([1, 2, 2]);
   const frozen = weightSettings(graph, groupOptions.parse({ freeze: ["head"] }));
   expect([...frozen].filter(([, { frozen }]) => frozen).map(([name]) => name)).toEqual(["xs", "w", "ws", "wz", "b"]);
+});
+
+test("what is folded into a bias learns as before, and steps only by others that read them", () => {
+  const channels = (name: string, values: readonly number[]): [string, Tensor] => [name, float32([2], values)];
+  const inputs = { gamma: "gamma", beta: "beta", mean: "mean", variance: "var", weightStep: "ws", readStep: "xs" };
+  const graph = makeGraph({
+    nodes: [
+      fakeQuantizeNode(["w", "ws"], "wq", "wc", { low: -7, high: 7, rule: "lsq" }, "fake"),
+      makeNode("Conv", ["x", "wq"], ["c"], {}, "conv"),
+      foldedBiasNode({ ...inputs, bias: "b" }, "t", { epsilon: 1e-5, parts: 1 }, "fold"),
+      makeNode("BatchNormalization", ["c", "gamma", "t", "zero", "var"], ["y"], {}, "norm"),
+    ],
+    weights: new Map([
+      ["w", float32([2, 1, 1, 1], [1, 2])],
+      ["ws", float32([], [0.1])],
+      ["xs", float32([], [0.1])],
+      // as they are before training, all the same
+      channels("gamma", [1, 1]),
+      channels("beta", [0, 0]),
+      channels("mean", [1, 2]),
+      channels("var", [1, 2]),
+      channels("zero", [0, 0]),
+      channels("b", [3, 4]),
+    ]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [1, 1, 2, 2] } }],
+    outputs: [{ name: "y" }],
+  });
+  expect(parametersOf(graph).map(({ name }) => name)).toEqual(["w", "ws", "gamma", "beta", "b"]);
+  const frozen = weightSettings(graph, groupOptions.parse({ freeze: ["norm"] }));
+  expect([...frozen.keys()].filter((name) => name === "gamma" || name === "beta")).toEqual(["gamma", "beta"]);
 });

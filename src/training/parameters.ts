@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { fakeQuantizeOf, fakeQuantizeOp } from "../autodiff/fake-quantize.ts";
+import { foldedBiasOp } from "../autodiff/folded-bias.ts";
 import { didYouMean, fail } from "../errors.ts";
 import { type Graph, intAttribute, isNode, type Node, nodeLabel, opKey } from "../graph/graph.ts";
 import { matcher } from "../graph/select.ts";
@@ -10,6 +11,8 @@ import { sizeOf, type Tensor, toFloat32 } from "../tensor/tensor.ts";
 interface Learned {
   readonly weights: readonly number[];
   readonly vectors: readonly number[];
+  /** Those that learn by others that read them. */
+  readonly silent?: readonly number[];
 }
 
 const normalization: Learned = { weights: [], vectors: [1, 2] };
@@ -43,6 +46,7 @@ const learned: Readonly<Record<string, Learned>> = {
   "com.microsoft:SkipLayerNormalization": { weights: [], vectors: [2, 3, 4] },
   "com.microsoft:SkipSimplifiedLayerNormalization": { weights: [], vectors: [2, 3] },
   "pare:BatchNormalization": normalization,
+  "pare:FoldedBias": { weights: [], vectors: [0, 1, 6], silent: [4, 5] },
 };
 
 /** Operators that show a value in another shape or order. */
@@ -114,14 +118,17 @@ function weightsFitting(graph: Graph, pattern: string): ReadonlySet<string> {
   const { producer } = links(graph);
   for (const node of allNodes(graph)) {
     if (!fits(node)) continue;
-    const fakes = node.inputs
-      .map((name) => producer.get(name))
-      .filter((maker) => maker && isNode(maker, fakeQuantizeOp));
-    // what is fake-quantized for a node belongs to it
-    const names = [node, ...fakes].flatMap((reader) => reader!.inputs);
-    for (const name of names) if (graph.weights.has(name)) found.add(name);
+    for (const name of [...node.inputs, ...node.inputs.flatMap((input) => roundedFor(producer.get(input)))]) {
+      if (graph.weights.has(name)) found.add(name);
+    }
   }
   return found;
+}
+
+/** What is rounded for a node belongs to it. */
+function roundedFor(maker: Node | undefined): readonly string[] {
+  if (maker && isNode(maker, foldedBiasOp)) return maker.inputs.slice(0, 2);
+  return maker && isNode(maker, fakeQuantizeOp) ? maker.inputs : [];
 }
 
 /** A weight that training changes. */
@@ -187,6 +194,7 @@ function roleOf(graph: Graph, node: Node, value: string, weight: Tensor): Role {
   }
   const positions = learned[opKey(node)];
   if (positions) {
+    if (places.every((i) => positions.silent?.includes(i))) return "silent";
     if (places.every((i) => positions.weights.includes(i))) return "weight";
     return places.every((i) => positions.vectors.includes(i) || positions.weights.includes(i)) ? "vector" : "none";
   }

@@ -3,15 +3,16 @@ import { type FakeQuantize, fakeQuantizeOf, leastStep } from "../fake-quantize.t
 import { above, div, mul, scaled, sub } from "../rules/helpers.ts";
 import { ints, scalar, type Writer } from "../writer.ts";
 
-/** The operator in plain ones: y, and c in the shape of the view where there is one. */
-export function fakeQuantize(g: Writer, node: Node): readonly [y: string, c: string] {
+/** The operator in plain ones: y, c in the shape of the view where there is one, and the step. */
+export function fakeQuantize(g: Writer, node: Node): readonly [y: string, c: string, step: string] {
   const [x, scale, offset, unit] = node.inputs as [string, string, string | undefined, string | undefined];
   const how = fakeQuantizeOf(node);
-  if (!how.view || !how.shape) return onGrid(g, x, scale, offset, how);
+  if (!how.view || !how.shape) return [...onGrid(g, x, scale, offset, how), scale];
   const seen = g.op("Reshape", [x, ints(g, how.view)]);
-  const step = scale || meanMagnitude(g, seen);
-  const [y, c] = onGrid(g, seen, unit ? mul(g, step, scaled(g, unit, 1 / (how.parts ?? 1))) : step, offset, how);
-  return [g.op("Reshape", [y, ints(g, how.shape)]), c];
+  const own = scale || meanMagnitude(g, seen);
+  const step = unit ? mul(g, own, scaled(g, unit, 1 / (how.parts ?? 1))) : own;
+  const [y, c] = onGrid(g, seen, step, offset, how);
+  return [g.op("Reshape", [y, ints(g, how.shape)]), c, step];
 }
 
 /** Mean magnitude of every channel of a view; above zero, since it divides. */

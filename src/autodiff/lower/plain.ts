@@ -4,6 +4,7 @@ import { recorder, type Writer } from "../writer.ts";
 import { batchNormalization, channelAffine, channelDot, channelSum } from "./channels.ts";
 import { convInputGradient, convWeightGradient } from "./convolution.ts";
 import { fakeQuantize } from "./fake-quantize.ts";
+import { foldedBias } from "./folded-bias.ts";
 import { maxPoolGradient } from "./pooling.ts";
 
 /** Writes one of pare's own operators in others and gives the names of the results, the only one or all. */
@@ -30,6 +31,8 @@ export const plainLowerings: Readonly<Record<string, Lowering>> = {
   "pare:MaxPoolGradient": maxPoolGradient,
   /** (x, scale, offset, optional) -> x on a grid of integers, and x / scale clipped to it: see fake-quantize.ts. */
   "pare:FakeQuantize": fakeQuantize,
+  /** (γ, β, mean, variance, steps of the weight, step of what it reads, bias, optional) -> [C]: see folded-bias.ts. */
+  "pare:FoldedBias": foldedBias,
 };
 
 /** The graph without operators of pare's own; itself where it has none. */

@@ -58,6 +58,29 @@ export const batchNormalizationRule: Rule = (g) => {
   ];
 };
 
+/** Straight through rounding: with r = 1/√(variance + ε), dβ = dy, dγ = r (b - mean) dy, db = γr dy. */
+export const foldedBiasRule: Rule = (g) => {
+  const [gamma, , mean, variance, , , bias] = g.node.inputs as [
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+    string?,
+  ];
+  const dy = dyOf(g);
+  const inverse = inverseDeviation(g, variance);
+  const shift = (): string => (bias ? sub(g, bias, mean) : neg(g, mean));
+  const none = [undefined, undefined, undefined, undefined];
+  return [
+    g.wants(0) ? mul(g, dy, mul(g, inverse, shift())) : undefined,
+    g.wants(1) ? dy : undefined,
+    ...none,
+    bias && g.wants(6) ? mul(g, dy, mul(g, gamma, inverse)) : undefined,
+  ];
+};
+
 function inverseDeviation(g: Backward, variance: string): string {
   const epsilon = scalar(g, floatAttribute(g.node, "epsilon", 1e-5));
   return g.op("Reciprocal", [g.op("Sqrt", [add(g, variance, epsilon)])]);

@@ -14,6 +14,8 @@ export interface Agreement {
   readonly samples: number;
   /** Share of the rows of the outputs whose largest entry is the same. */
   readonly same: number;
+  /** Share of the rows all of whose entries are a step apart at most; undefined where nothing quantized makes them. */
+  readonly within: number | undefined;
   /** Largest difference of an entry of the outputs, in steps; undefined where nothing quantized makes them. */
   readonly steps: number | undefined;
   /** The same, as a share of the largest entry. */
@@ -30,7 +32,7 @@ export async function agreement(
 ): Promise<Agreement> {
   const wanted = await reference(simulated, withOwnOperators(runtime), feeds);
   const got = await reference(exported, runtime, feeds);
-  let [rows, same, relative] = [0, 0, 0];
+  let [rows, same, near, relative] = [0, 0, 0, 0];
   let most: number | undefined;
   for (const [i, outputs] of wanted.outputs.entries()) {
     for (const [at, a] of outputs.entries()) {
@@ -44,9 +46,12 @@ export async function agreement(
       if (a.shape.length < 2 || width < 2) continue;
       rows += a.size / width;
       same += sameRows(toFloat32(a), toFloat32(b), width);
+      if (step !== undefined) near += nearRows(toFloat32(a), toFloat32(b), width, step);
     }
   }
-  return { samples: feeds.length, same: rows > 0 ? same / rows : 1, steps: most, relative };
+  const share = (count: number): number => (rows > 0 ? count / rows : 1);
+  const within = most === undefined ? undefined : share(near);
+  return { samples: feeds.length, same: share(same), within, steps: most, relative };
 }
 
 function distance(a: Tensor, b: Tensor): { furthest: number; largest: number } {
@@ -68,6 +73,16 @@ function sameRows(a: Float32Array, b: Float32Array, width: number): number {
   let same = 0;
   for (let from = 0; from < a.length; from += width) if (best(a, from) === best(b, from)) same++;
   return same;
+}
+
+function nearRows(a: Float32Array, b: Float32Array, width: number, step: number): number {
+  let near = 0;
+  for (let from = 0; from < a.length; from += width) {
+    let at = from;
+    while (at < from + width && Math.abs(a[at]! - b[at]!) <= step) at++;
+    if (at === from + width) near++;
+  }
+  return near;
 }
 
 const between = new Set(["Softmax", "LogSoftmax", "Sigmoid", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"]);

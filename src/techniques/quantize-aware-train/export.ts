@@ -1,5 +1,5 @@
 import { fail } from "../../errors.ts";
-import type { Graph, Node } from "../../graph/graph.ts";
+import type { Graph } from "../../graph/graph.ts";
 import { convertOpset } from "../../ops/convert.ts";
 import { type Affine, roundHalfEven } from "../../tensor/affine.ts";
 import { float32, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
@@ -10,11 +10,12 @@ import type { Plan } from "../quantize-static/plan.ts";
 import { padIntegers } from "../quantize-static/qoperator.ts";
 import type { Context } from "../technique.ts";
 import { type Forms, fold } from "./forms.ts";
-import type { Simulation } from "./insert.ts";
+import { largestRead, type Simulation } from "./insert.ts";
+import { type RunningLayer, runningLayer } from "./layers.ts";
 import type { Options } from "./options.ts";
 import type { Site } from "./sites.ts";
 import { planFor, twinOf } from "./twins.ts";
-import { codesOf, meanSteps, spread, type WeightGrid } from "./weight-grids.ts";
+import { channelAt, codesOf, spread, stepsOf, type WeightGrid } from "./weight-grids.ts";
 
 /** A weight as integers, in the order of the weight that runs. */
 export interface Coded {
@@ -30,6 +31,8 @@ export interface Coded {
 export interface Settled {
   readonly graph: Graph;
   readonly coded: ReadonlyMap<string, Coded>;
+  /** Biases as they were rounded in training, by their layers' outputs. */
+  readonly biases: ReadonlyMap<string, Float32Array>;
 }
 
 /**
@@ -48,30 +51,32 @@ export async function settle(
   const trained = withWeights(forms.trained, learned.weights);
   const integers = new Map<string, Omit<Coded, "site">>();
   const rounded = new Map<string, Tensor>();
-  for (const [name, { grid, scale }] of simulation.weights) {
+  for (const [name, how] of simulation.weights) {
     const weight = trained.weights.get(name)!;
     const values = toFloat32(weight);
-    const steps = scale ? toFloat32(learned.weights.get(scale)!) : meanSteps(values, grid.view);
+    const { grid } = how;
+    const steps = stepsOf(values, how, learned);
     const codes = codesOf(values, steps, grid);
-    const [, length, inner] = grid.view;
-    const onGrid = Float32Array.from(
-      codes,
-      (q, i) => q * steps[Math.floor(i / (length * inner)) * inner + (i % inner)]!,
-    );
+    const onGrid = Float32Array.from(codes, (q, i) => q * steps[channelAt(grid, i)]!);
     integers.set(name, { codes, steps, grid });
     rounded.set(name, float32(weight.shape, onGrid));
   }
   const onGrids = withWeights(trained, rounded);
   const same = forms.folded === forms.trained;
   const graph = same ? onGrids : await fold(onGrids, context);
+  const running = new Map<string, RunningLayer>();
+  for (const [output, layer] of simulation.layers)
+    running.set(output, runningLayer(layer, integers.get(layer.weight)!.steps, learned));
   const coded = new Map<string, Coded>();
   for (const site of sitesOf(graph)) {
     const known = integers.get(trainedName(site, forms.trained) ?? "");
     if (!known) continue;
     const asTrained = same && known.steps.length === site.view[0] * site.view[2];
-    coded.set(site.name, asTrained ? { site, ...known } : { ...scaled(site, known.codes), grid: known.grid });
+    const steps = running.get(site.nodes[0]!.outputs[0]!)?.steps;
+    coded.set(site.name, asTrained ? { site, ...known } : { ...scaled(site, known.codes, steps), grid: known.grid });
   }
-  return { graph, coded };
+  const biases = new Map([...running].flatMap(([output, { bias }]) => (bias ? [[output, bias] as const] : [])));
+  return { graph, coded, biases };
 }
 
 /** What a weight of the form that runs is called in the form that is trained. */
@@ -80,8 +85,12 @@ export function trainedName(site: Site, trained: Graph): string | undefined {
   return twinOf(node, trained)?.node.inputs[node.inputs.indexOf(site.name)];
 }
 
-/** The step of every channel that makes the weight of its integers; signs go to the integers. */
-function scaled(site: Site, integers: Int8Array): Omit<Coded, "grid"> {
+/**
+ * The step of every channel that makes the weight of its integers; signs go to the integers.
+ *
+ * @param known the steps that fake quantization of the biases had, where there was some
+ */
+function scaled(site: Site, integers: Int8Array, known: Float32Array | undefined): Omit<Coded, "grid"> {
   const values = toFloat32(site.weight);
   if (values.length !== integers.length) fail(`weight '${site.name}'`, "changed its size when the model was folded");
   const [outer, length, inner] = site.view;
@@ -95,7 +104,8 @@ function scaled(site: Site, integers: Int8Array): Omit<Coded, "grid"> {
       squares += codes[i]! * codes[i]!;
     }
     if (products < 0) for (let k = 0, i = from; k < length; k++, i += inner) codes[i] = -codes[i]!;
-    steps[c] = squares > 0 && products !== 0 ? Math.abs(products) / squares : 1;
+    const found = squares > 0 && products !== 0 ? Math.abs(products) / squares : 1;
+    steps[c] = known?.length === steps.length ? known[c]! : found;
   }
   return { site, codes, steps };
 }
@@ -113,16 +123,16 @@ const opsetOf = { int8: 13, int4: 21 } as const;
 
 /** Writes a plan with the integers and scales that training found. */
 export function writeIntegers(
-  { graph, coded }: Settled,
+  { graph, coded, biases }: Settled,
   plan: Plan,
   simulation: Simulation,
   learned: Graph,
   { format }: Options,
 ): Graph {
   const weights = new Map<string, GivenWeight>();
+  const grids = new Map([...simulation.activations].map(([source, { grid }]) => [source, grid]));
   for (const [name, { codes, steps, site, grid }] of coded) {
-    const reads = Math.max(...site.nodes.map((node) => largestRead(simulation, plan, node)));
-    const factor = format === "packed" ? 1 : spread(grid, reads);
+    const factor = format === "packed" ? 1 : spread(grid, largestRead(site.nodes, plan, grids));
     const scales = steps.map((step) => step / factor);
     weights.set(name, { scales, dtype: format === "packed" ? typeOf(codes) : "int8" });
   }
@@ -143,19 +153,19 @@ export function writeIntegers(
     packed: false,
     corrected: false,
     given: { activations, constants: simulation.constants, weights },
+    learned: { codes: new Map(), biases },
   });
   return padIntegers(written);
 }
 
-/** The largest integer of what a node reads. */
-function largestRead({ activations }: Simulation, { values }: Plan, node: Node): number {
-  return activations.get(values.get(node.inputs[0]!) ?? "")?.grid.qmax ?? 255;
-}
-
 /** The grid of a value as it is after training. */
-export function gridOf({ activations }: Simulation, learned: Graph, source: string): Affine {
+export function gridOf(
+  { activations }: Pick<Simulation, "activations">,
+  { weights }: Pick<Graph, "weights">,
+  source: string,
+): Affine {
   const { grid, names } = activations.get(source)!;
-  const number = (name: string): number => toFloat32(learned.weights.get(name)!)[0]!;
+  const number = (name: string): number => toFloat32(weights.get(name)!)[0]!;
   const offset = names.offset === undefined ? grid.zeroPoint : number(names.offset);
   const zeroPoint = roundHalfEven(Math.min(Math.max(offset, grid.qmin), grid.qmax));
   return { ...grid, scale: number(names.scale), zeroPoint };

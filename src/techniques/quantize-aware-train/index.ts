@@ -1,12 +1,9 @@
 import { fail } from "../../errors.ts";
 import { kindOf, neverInteger, obstacle, weightOf } from "../quantize-static/rules.ts";
 import { technique } from "../technique.ts";
-import { settle } from "./export.ts";
-import { formsOf } from "./forms.ts";
-import { integerJob, weightsJob } from "./jobs.ts";
 import { type Options, options } from "./options.ts";
+import { outcomeOf, withData } from "./outcome.ts";
 import { report } from "./report.ts";
-import { train } from "./train.ts";
 
 const who = "quantize-aware-train";
 
@@ -31,19 +28,10 @@ export const quantizeAwareTrain = technique({
       : (neverInteger(node) ?? "it does not multiply with a weight"),
   async apply(input, options, given) {
     checkOptions(options);
-    const data = given.training?.data ?? given.data ?? fail(who, "needs samples to find ranges on", "Give data");
-    const context = { ...given, data };
-    const forms = await formsOf(input, options, context);
-    const job =
-      options.activationBits === 32 ? weightsJob(forms, options, context) : await integerJob(forms, options, context);
-    if (!job) return input;
-    const clusters = job.clusters ? [job.clusters] : [];
-    const learned =
-      options.epochs > 0 ? await train(job.simulation, input, clusters, options, given) : job.simulation.graph;
-    const settled = await settle(forms, job.simulation, learned, job.sitesOf, context);
-    const written = job.write(settled, learned);
-    await report(job, settled, learned, written, options, context);
-    return written;
+    const outcome = await outcomeOf(input, options, given);
+    if (!outcome) return input;
+    await report(outcome, options, withData(given));
+    return outcome.written;
   },
 });
 

@@ -1,12 +1,13 @@
 import { type FakeQuantize, fakeQuantizeNode } from "../../autodiff/fake-quantize.ts";
 import { type Draft, edit } from "../../graph/edit.ts";
-import { floatAttribute, type Graph, isNode, type Node, stringAttribute } from "../../graph/graph.ts";
+import { type Graph, isNode, type Node, stringAttribute } from "../../graph/graph.ts";
 import { links } from "../../graph/walk.ts";
 import { type Affine, affineParams } from "../../tensor/affine.ts";
 import { float32, toFloat32 } from "../../tensor/tensor.ts";
-import { type Placer, place } from "../quantize-static/place.ts";
+import { clampedAs, type Placer, place } from "../quantize-static/place.ts";
 import { dataInputs } from "../quantize-static/rules.ts";
 import type { ActivationGrid } from "./activation-grids.ts";
+import { biasOf, fakeBias, type Layer } from "./layers.ts";
 import type { Options } from "./options.ts";
 import type { TwinPlan } from "./twins.ts";
 import { spread, type WeightGrid } from "./weight-grids.ts";
@@ -18,8 +19,18 @@ export interface Simulation {
   readonly activations: ReadonlyMap<string, { readonly grid: ActivationGrid; readonly names: GridNames }>;
   /** By the weight's name. */
   readonly weights: ReadonlyMap<string, { readonly grid: WeightGrid; readonly scale: string | undefined }>;
+  /** Layers whose biases are known, by what their outputs are called in the form that runs. */
+  readonly layers: ReadonlyMap<string, Layer>;
+  /** Sums of two quantized values that are quantized themselves, by their sources. */
+  readonly sums: readonly Total[];
   /** Constants beside activations, whose grids do not learn. */
   readonly constants: ReadonlyMap<string, Affine>;
+}
+
+/** A sum between integers: the sources of its terms, and its own. */
+export interface Total {
+  readonly terms: readonly [string, string];
+  readonly total: string;
 }
 
 /** Names of the weights that hold a step and an offset. */
@@ -41,12 +52,19 @@ export interface Grids {
  */
 export function simulate(graph: Graph, plan: TwinPlan, grids: Grids, options: Options): Simulation {
   const activations = new Map<string, { grid: ActivationGrid; names: GridNames }>();
-  const weights = new Map<string, { grid: WeightGrid; scale: string | undefined }>();
+  const weights = new Map<string, { grid: WeightGrid; scale: string | undefined; step: string }>();
+  const layers = new Map<string, Layer>();
+  const sums: Total[] = [];
   const constants = new Map<string, Affine>();
+  const written = (name: string): string | undefined => {
+    const last = clampedAs(name, graph, plan);
+    return plan.values.get(last) === last ? last : undefined;
+  };
+  const readersOf = (weight: string): readonly Node[] => [...plan.compute].filter(({ inputs }) => inputs[1] === weight);
   const made = place(graph, plan, (draft): Placer => {
     const roundedWeight = once((name) => {
-      const { output, scale } = fakeWeight(draft, name, grids.weights.get(name)!);
-      weights.set(name, { grid: grids.weights.get(name)!, scale });
+      const { output, scale, step } = fakeWeight(draft, name, grids.weights.get(name)!);
+      weights.set(name, { grid: grids.weights.get(name)!, scale, step });
       return output;
     });
     const roundedConstant = once((name) => {
@@ -72,22 +90,38 @@ export function simulate(graph: Graph, plan: TwinPlan, grids: Grids, options: Op
           const grid = grids.weights.get(w);
           if (!grid) return changed;
           const weight = roundedWeight(w);
-          const weightStep = weights.get(w)!.scale;
           const read = activations.get(plan.values.get(original.inputs[0]!) ?? "");
-          if (!b || !weightStep || !read || plan.folded.has(original))
-            return withInputs(changed, [x, weight, b, ...rest]);
-          const names = { bias: b, weightStep, readStep: read.names.scale };
-          const parts = options.format === "packed" ? 1 : spread(grid, read.grid.qmax);
-          const bias = fakeBias(draft, original, names, grid, parts) ?? b;
+          const found = biasOf(original, plan);
+          if (!read || !found) return withInputs(changed, [x, weight, b, ...rest]);
+          const parts =
+            options.format === "packed" ? 1 : spread(grid, largestRead(readersOf(w), plan, grids.activations));
+          const [output] = (found.normalization ?? original).outputs as [string];
+          const steps = { weightStep: weights.get(w)!.step, readStep: read.names.scale };
+          const sources = { reads: plan.values.get(original.inputs[0]!)!, writes: written(output) };
+          const layer = { ...found, ...steps, ...sources, weight: w, parts };
+          layers.set(output, layer);
+          const bias = b && !found.normalization ? fakeBias(draft, b, layer, grid) : b;
           return withInputs(changed, [x, weight, bias, ...rest]);
         }
         if (plan.followers.has(original)) return changed;
+        const total = written(original.outputs[0]!);
+        const [a, b] = original.inputs.map((name) => plan.values.get(name));
+        if (isNode(original, "Add") && a && b && total) sums.push({ terms: [a, b], total });
         const data = new Set(dataInputs(original).filter((name) => graph.weights.has(name)));
         return { ...changed, inputs: changed.inputs.map((name) => (data.has(name) ? roundedConstant(name) : name)) };
       },
     };
   });
-  return { graph: made.graph, activations, weights, constants };
+  return { graph: made.graph, activations, weights, layers, sums, constants };
+}
+
+/** The largest integer that nodes read. */
+export function largestRead(
+  nodes: readonly Node[],
+  { values }: Pick<TwinPlan, "values">,
+  grids: ReadonlyMap<string, Affine>,
+): number {
+  return Math.max(...nodes.map(({ inputs }) => grids.get(values.get(inputs[0]!) ?? "")?.qmax ?? 255));
 }
 
 /** Puts fake quantization on weights alone. */
@@ -100,7 +134,7 @@ export function simulateWeights(graph: Graph, grids: Grids["weights"]): Simulati
       weights.set(name, { grid, scale });
     }
   });
-  return { graph: made, activations: new Map(), weights, constants: new Map() };
+  return { graph: made, activations: new Map(), weights, layers: new Map(), sums: [], constants: new Map() };
 }
 
 function withInputs(node: Node, inputs: readonly (string | undefined)[]): Node {
@@ -126,45 +160,17 @@ function fakeWeight(
   draft: Draft,
   name: string,
   { how, steps, view }: WeightGrid,
-): { readonly output: string; readonly scale: string | undefined; readonly node: Node } {
+): { readonly output: string; readonly scale: string | undefined; readonly step: string; readonly node: Node } {
   const output = draft.fresh(`${name}_rounded`);
+  const clipped = draft.fresh(`${output}_clipped`);
   const shape = [view[0], 1, view[2]];
   const scale = steps && draft.constant(`${name}_step`, float32(shape, steps));
+  const mean = scale ? undefined : draft.fresh(`${name}_mean`);
   const inputs = scale ? [name, scale] : [name];
-  const node = fakeQuantizeNode(inputs, output, draft.fresh(`${output}_clipped`), how, `${name}/FakeQuantize`);
+  const node = fakeQuantizeNode(inputs, output, clipped, how, `${name}/FakeQuantize`, mean);
   draft.add(node);
-  return { output, scale, node };
+  return { output, scale, step: (scale ?? mean)!, node };
 }
-
-/**
- * A bias as the whole number of products that it is between integers. Left out where batch normalization is folded into it
- * later, and where a factor stands before it.
- */
-function fakeBias(
-  draft: Draft,
-  node: Node,
-  names: { readonly bias: string; readonly weightStep: string; readonly readStep: string },
-  grid: WeightGrid,
-  parts: number,
-): string | undefined {
-  if (floatAttribute(node, "alpha", 1) !== 1 || floatAttribute(node, "beta", 1) !== 1) return undefined;
-  const { size, shape } = draft.before.weights.get(names.bias)!;
-  const channels = grid.view[0] * grid.view[2];
-  const view = channels === 1 ? [1, 1, size] : [grid.view[0], 1, grid.view[2]];
-  const how: FakeQuantize = {
-    low: -biasLimit,
-    high: biasLimit,
-    everywhere: true,
-    parts,
-    view,
-    shape,
-  };
-  const inputs = [names.bias, names.weightStep, "", names.readStep];
-  return fake(draft, inputs, draft.fresh(`${names.bias}_rounded`), how);
-}
-
-/** Whole numbers that float32 still tells apart. */
-const biasLimit = 2 ** 24;
 
 function gridConstants(draft: Draft, source: string, grid: ActivationGrid): GridNames {
   return {

@@ -4,19 +4,15 @@ import { divideSamples } from "../quantize-static/samples.ts";
 import type { Context } from "../technique.ts";
 import { type Agreement, agreement, outputSteps } from "./check.ts";
 import { gridsExhibit, storedBits } from "./exhibits.ts";
-import type { Settled } from "./export.ts";
-import type { Job } from "./jobs.ts";
 import type { Options } from "./options.ts";
+import type { Outcome } from "./outcome.ts";
 
 /** Samples that the simulation and what came of it are compared on. */
 const checked = 64;
 
 /** Shows the grids, what packing would save, and how far what is handed out is from what was trained. */
 export async function report(
-  { simulation, values, widthOf }: Job,
-  settled: Settled,
-  learned: Graph,
-  written: Graph,
+  { job: { simulation, values, widthOf }, settled, learned, written }: Outcome,
   options: Options,
   context: Context,
 ): Promise<void> {

@@ -7,17 +7,21 @@ import { finetuneDefaults } from "../../training/finetune-defaults.ts";
 import type { OptimizerOptions } from "../../training/optimizers.ts";
 import { withOwnOperators } from "../../training/own-operators.ts";
 import type { WeightSettings } from "../../training/parameters.ts";
+import { withWeights } from "../../training/state.ts";
 import { recover, withHeldOut } from "../recovery.ts";
 import type { Context } from "../technique.ts";
 import type { Simulation } from "./insert.ts";
+import { withFoldedBiases } from "./layers.ts";
 import { bitsOf, type Options } from "./options.ts";
 import { soundGrids } from "./sound-grids.ts";
 
 /**
  * Trains a model with fake quantization in it; batch normalization keeps its statistics in the last part, so that weights
- * settle on what inference will do (Krishnamoorthi 2018, section 3.2.3). The model before is the teacher.
+ * settle on what inference will do (Krishnamoorthi 2018, section 3.2.3), its offsets rounded as the biases that they become.
+ * The model before is the teacher.
  *
  * @param constraints what else holds the weights
+ * @returns the model as inference will have it: statistics given, offsets rounded
  */
 export async function train(
   simulation: Simulation,
@@ -30,9 +34,11 @@ export async function train(
   const chosen = withRates(simulation.graph, options);
   const settings = stepSettings(simulation, chosen);
   const all = [...constraints, soundGrids(simulation)];
+  const settled = withFoldedBiases(simulation).graph;
   let graph = simulation.graph;
   for (const { name, part, batchNorm } of phasesOf(graph, options)) {
     const [from, until] = part;
+    if (batchNorm === "frozen") graph = withWeights(settled, graph.weights);
     const { model, curve, best, records } = await recover(
       graph,
       // what was put back is there by now
@@ -44,7 +50,7 @@ export async function train(
     const title = name === "training" ? {} : { name };
     context.show({ kind: "training", curve, best, epochs: records, ...title });
   }
-  return graph;
+  return withWeights(settled, graph.weights);
 }
 
 /** Samples that statistics of batch normalization are taken on, at most. */

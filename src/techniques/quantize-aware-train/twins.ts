@@ -28,14 +28,14 @@ export function twinOf(node: Node, graph: Graph): Twin | undefined {
 export interface TwinPlan extends Plan {
   /** Nodes of `integer` that the first form has folded into those before them. */
   readonly followers: ReadonlySet<Node>;
-  /** Nodes of `compute` that have such. */
-  readonly folded: ReadonlySet<Node>;
+  /** Nodes of `compute` that others are folded into by the first form, and these, the last one first. */
+  readonly folded: ReadonlyMap<Node, readonly Node[]>;
 }
 
 /** The plan that has the same places in another form of the graph. */
 export function planFor(graph: Graph, plan: Plan): TwinPlan {
   const followers = new Set<Node>();
-  const folded = new Set<Node>();
+  const folded = new Map<Node, readonly Node[]>();
   const compute = new Set<Node>();
   const integer = new Set<Node>();
   const absorbed = new Set<Node>();
@@ -45,7 +45,7 @@ export function planFor(graph: Graph, plan: Plan): TwinPlan {
     integer.add(twin.node);
     if (!plan.compute.has(node)) continue;
     compute.add(twin.node);
-    if (twin.followers.length > 0) folded.add(twin.node);
+    if (twin.followers.length > 0) folded.set(twin.node, twin.followers);
     // other products keep a float output, with or without what follows them
     if (node.op === "Conv") for (const follower of twin.followers) followers.add(follower);
   }

@@ -1,6 +1,8 @@
 import { type FakeQuantize, leastStep } from "../../autodiff/fake-quantize.ts";
 import { fail } from "../../errors.ts";
+import type { Graph } from "../../graph/graph.ts";
 import { roundHalfEven } from "../../tensor/affine.ts";
+import { toFloat32 } from "../../tensor/tensor.ts";
 import { bitsOf, type Options } from "./options.ts";
 
 /** How the elements of a weight are rounded. */
@@ -125,18 +127,32 @@ export function spread({ how }: Pick<WeightGrid, "how">, reads: number): number 
 }
 
 /** The steps of a weight that are mean magnitudes. */
-export function meanSteps(values: Float32Array, view: WeightGrid["view"]): Float32Array {
+function meanSteps(values: Float32Array, view: WeightGrid["view"]): Float32Array {
   const channel = channelsOf(view);
   return Float32Array.from({ length: view[0] * view[2] }, (_, c) =>
     Math.max(leastStep, meanMagnitude(channel(values, c))),
   );
 }
 
+/** The steps that a weight has after training: learned, or its mean magnitudes. */
+export function stepsOf(
+  values: Float32Array,
+  { grid, scale }: { readonly grid: WeightGrid; readonly scale: string | undefined },
+  { weights }: Pick<Graph, "weights">,
+): Float32Array {
+  return scale === undefined ? meanSteps(values, grid.view) : toFloat32(weights.get(scale)!);
+}
+
+/** Which of the steps an element has. */
+export function channelAt({ view: [, length, inner] }: Pick<WeightGrid, "view">, i: number): number {
+  return Math.floor(i / (length * inner)) * inner + (i % inner);
+}
+
 /** The integers of a weight, in its order: what fake quantization rounds it to. */
-export function codesOf(values: Float32Array, steps: Float32Array, { view, how }: WeightGrid): Int8Array {
-  const [, length, inner] = view;
+export function codesOf(values: Float32Array, steps: Float32Array, grid: WeightGrid): Int8Array {
+  const { how } = grid;
   return Int8Array.from(values, (value, i) => {
-    const v = Math.fround(value / steps[Math.floor(i / (length * inner)) * inner + (i % inner)]!);
+    const v = Math.fround(value / steps[channelAt(grid, i)]!);
     if (how.binary) return v > 0 ? 1 : -1;
     return roundHalfEven(Math.min(Math.max(v, how.low), how.high));
   });

@@ -74,7 +74,7 @@ export function place(graph: Graph, plan: Plan, placerOf: (draft: Draft) => Plac
 }
 
 /** The name under which a value leaves the absorbed clamps behind it. */
-function clampedAs(name: string, graph: Graph, plan: Plan): string {
+export function clampedAs(name: string, graph: Graph, plan: Plan): string {
   let at = name;
   for (;;) {
     const next = (links(graph).consumers.get(at) ?? []).find(
