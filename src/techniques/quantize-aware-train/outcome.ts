@@ -4,6 +4,7 @@ import type { Context } from "../technique.ts";
 import { type Settled, settle } from "./export.ts";
 import { type Forms, formsOf } from "./forms.ts";
 import { integerJob, type Job, weightsJob } from "./jobs.ts";
+import { offTies } from "./off-ties.ts";
 import type { Options } from "./options.ts";
 import { train } from "./train.ts";
 
@@ -11,7 +12,8 @@ import { train } from "./train.ts";
 export interface Outcome {
   readonly forms: Forms;
   readonly job: Job;
-  /** The simulation as training left it. */
+  /** The simulation as training left it, and with its steps off ties: what is handed out computes the latter. */
+  readonly trained: Graph;
   readonly learned: Graph;
   readonly settled: Settled;
   /** What is handed out. */
@@ -30,10 +32,11 @@ export async function outcomeOf(input: Graph, options: Options, given: Context):
     options.activationBits === 32 ? weightsJob(forms, options, context) : await integerJob(forms, options, context);
   if (!job) return undefined;
   const clusters = job.clusters ? [job.clusters] : [];
-  const learned =
+  const trained =
     options.epochs > 0 ? await train(job.simulation, input, clusters, options, given) : job.simulation.graph;
+  const learned = offTies(job.simulation, trained);
   const settled = await settle(forms, job.simulation, learned, job.sitesOf, context);
-  return { forms, job, learned, settled, written: job.write(settled, learned) };
+  return { forms, job, trained, learned, settled, written: job.write(settled, learned) };
 }
 
 /** The context with the training data as its data. */

@@ -175,7 +175,8 @@ describe("quantize-aware-train", () => {
       const made = await make({ ...bits, epochs: 4, rate: 0.01, target: "size" });
       const { same, steps } = agreementOf(made);
       expect(same).toBe(1);
-      expect(steps).toBeLessThan(1);
+      // what float32 loses; a value that rounds to another integer is a step or more
+      expect(steps).toBeLessThan(0.01);
       expect(made.graph.nodes.some((node) => isNode(node, "BatchNormalization"))).toBe(false);
     },
   );
