@@ -4,6 +4,7 @@ import { links } from "../../graph/walk.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
 import { withOwnOperators } from "../../training/own-operators.ts";
+import { type Plan, readSource } from "../quantize-static/plan.ts";
 import { weightOf } from "../quantize-static/rules.ts";
 import type { Context } from "../technique.ts";
 import { gridOf, type Settled } from "./export.ts";
@@ -93,15 +94,14 @@ const between = new Set(["Softmax", "LogSoftmax", "Sigmoid", "Reshape", "Flatten
  */
 export function outputSteps(
   { graph, coded }: Settled,
-  values: ReadonlyMap<string, string>,
+  plan: Pick<Plan, "values" | "coarse">,
   simulation: Simulation,
   learned: Graph,
 ): ReadonlyMap<string, number> {
   const { producer } = links(graph);
-  const stepOf = (name: string): number | undefined => {
-    const source = values.get(name);
-    return source === undefined ? undefined : gridOf(simulation, learned, source).scale;
-  };
+  const scaleOf = (source: string | undefined): number | undefined =>
+    source === undefined ? undefined : gridOf(simulation, learned, source).scale;
+  const stepOf = (name: string): number | undefined => scaleOf(plan.values.get(name));
   const found = new Map<string, number>();
   for (const { name } of graph.outputs) {
     let at = name;
@@ -112,7 +112,7 @@ export function outputSteps(
     }
     const weight = maker && weightOf(maker, graph);
     const known = weight && coded.get(weight.name);
-    const read = maker && stepOf(maker.inputs[0]!);
+    const read = maker && scaleOf(readSource(maker.inputs[0]!, plan));
     const largest =
       known && read !== undefined && read * Math.max(...known.steps.map((step, c) => step * reachOf(known, c)));
     const step = stepOf(at) ?? largest;

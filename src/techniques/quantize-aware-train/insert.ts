@@ -5,6 +5,7 @@ import { links } from "../../graph/walk.ts";
 import { type Affine, affineParams } from "../../tensor/affine.ts";
 import { float32, toFloat32 } from "../../tensor/tensor.ts";
 import { clampedAs, type Placer, place } from "../quantize-static/place.ts";
+import { readSource } from "../quantize-static/plan.ts";
 import { dataInputs } from "../quantize-static/rules.ts";
 import type { ActivationGrid } from "./activation-grids.ts";
 import { biasOf, fakeBias, type Layer } from "./layers.ts";
@@ -90,15 +91,15 @@ export function simulate(graph: Graph, plan: TwinPlan, grids: Grids, options: Op
           const grid = grids.weights.get(w);
           if (!grid) return changed;
           const weight = roundedWeight(w);
-          const read = activations.get(plan.values.get(original.inputs[0]!) ?? "");
+          const reads = readSource(original.inputs[0]!, plan);
+          const read = activations.get(reads ?? "");
           const found = biasOf(original, plan);
-          if (!read || !found) return withInputs(changed, [x, weight, b, ...rest]);
+          if (!reads || !read || !found) return withInputs(changed, [x, weight, b, ...rest]);
           const parts =
             options.format === "packed" ? 1 : spread(grid, largestRead(readersOf(w), plan, grids.activations));
           const [output] = (found.normalization ?? original).outputs as [string];
           const steps = { weightStep: weights.get(w)!.step, readStep: read.names.scale };
-          const sources = { reads: plan.values.get(original.inputs[0]!)!, writes: written(output) };
-          const layer = { ...found, ...steps, ...sources, weight: w, parts };
+          const layer = { ...found, ...steps, reads, writes: written(output), weight: w, parts };
           layers.set(output, layer);
           const bias = b && !found.normalization ? fakeBias(draft, b, layer, grid) : b;
           return withInputs(changed, [x, weight, bias, ...rest]);
@@ -118,10 +119,10 @@ export function simulate(graph: Graph, plan: TwinPlan, grids: Grids, options: Op
 /** The largest integer that nodes read. */
 export function largestRead(
   nodes: readonly Node[],
-  { values }: Pick<TwinPlan, "values">,
+  plan: Pick<TwinPlan, "values" | "coarse">,
   grids: ReadonlyMap<string, Affine>,
 ): number {
-  return Math.max(...nodes.map(({ inputs }) => grids.get(values.get(inputs[0]!) ?? "")?.qmax ?? 255));
+  return Math.max(...nodes.map(({ inputs }) => grids.get(readSource(inputs[0]!, plan) ?? "")?.qmax ?? 255));
 }
 
 /** Puts fake quantization on weights alone. */

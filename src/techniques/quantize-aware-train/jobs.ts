@@ -1,15 +1,16 @@
-import { type Graph, nodeLabel } from "../../graph/graph.ts";
+import { type Graph, type Node, nodeLabel } from "../../graph/graph.ts";
 import { convertOpset } from "../../ops/convert.ts";
 import { toFloat32 } from "../../tensor/tensor.ts";
 import { type KeptClusters, keepClusters } from "../../training/keep-clusters.ts";
 import { trainingOpset } from "../../training/prepare.ts";
 import { checkLayerValues, type NamedLayer } from "../layer-values.ts";
 import { options as staticOptions } from "../quantize-static/options.ts";
+import type { Plan } from "../quantize-static/plan.ts";
 import { divideSamples } from "../quantize-static/samples.ts";
 import { setUp } from "../quantize-static/setup.ts";
 import { layersOf } from "../quantize-static/widths.ts";
 import type { Context } from "../technique.ts";
-import { activationGrids, type Bits, bitsFor } from "./activation-grids.ts";
+import { activationGrids, type Bits, bitsFor, coarseReads } from "./activation-grids.ts";
 import { type Settled, trainedName, writeIntegers } from "./export.ts";
 import type { Forms } from "./forms.ts";
 import { type Simulation, simulate, simulateWeights } from "./insert.ts";
@@ -22,8 +23,8 @@ import { surveyTargets, writeWeights } from "./weight-only.ts";
 /** What differs between integers everywhere and weights alone. */
 export interface Job {
   readonly simulation: Simulation;
-  /** Quantized values of the plan, each with the value whose scale it has. */
-  readonly values: ReadonlyMap<string, string>;
+  /** Quantized values, each with the value whose scale it has, and those that layers read on a grid of their own. */
+  readonly plan: Pick<Plan, "values" | "coarse">;
   readonly clusters: KeptClusters | undefined;
   /** How wide a weight is. */
   widthOf(site: Site): Options["weightBits"];
@@ -54,12 +55,13 @@ export async function integerJob(forms: Forms, options: Options, context: Contex
     ...plain,
   });
   const feeds = await divideSamples(folded, samples, 0, context);
-  const setup = await setUp(folded, feeds, planned, context);
-  const { plan } = setup;
+  const found = await setUp(folded, feeds, planned, context);
+  const plan = { ...found.plan, coarse: coarseReads(folded, found.plan, options) };
+  const setup = { ...found, plan };
   for (const [node, reason] of plan.left) context.skip(nodeLabel(node), reason);
   if (plan.compute.size === 0) return undefined;
   checkBits(folded, layersOf(folded, folded.nodes), options);
-  const bits = bitsFor(folded, plan.compute, plan.values, options);
+  const bits = bitsFor(folded, plan, options);
   const sitesOf = (graph: Graph): readonly Site[] => sitesOfPlan(graph, planFor(graph, plan), perChannel);
   const clusters = clustersOf(trained, options, context);
   const weights = weightGrids(forms, sitesOfPlan(folded, plan, perChannel), bits, clusters, options);
@@ -68,13 +70,16 @@ export async function integerJob(forms: Forms, options: Options, context: Contex
   const simulation = simulate(base, planFor(base, plan), grids, options);
   return {
     simulation,
-    values: plan.values,
+    plan,
     clusters,
     widthOf: (site) => bits.width(site),
     sitesOf,
     write: (settled, learned) => writeIntegers(settled, plan, simulation, learned, options),
   };
 }
+
+/** The plan of weights alone. */
+const nothing = { compute: new Set<Node>(), values: new Map<string, string>() };
 
 /** Weights alone, as quantize-weights stores them; undefined where there are none. */
 export function weightsJob(forms: Forms, options: Options, context: Context): Job | undefined {
@@ -85,13 +90,13 @@ export function weightsJob(forms: Forms, options: Options, context: Context): Jo
     surveyTargets(graph, options).targets.map((target) => siteOfTarget(target, options.perChannel));
   const layers = sitesOf(forms.folded).map(({ name, nodes }) => ({ weight: name, nodes }));
   checkBits(forms.folded, layers, options);
-  const bits = bitsFor(forms.folded, [], new Map(), options);
+  const bits = bitsFor(forms.folded, nothing, options);
   const clusters = clustersOf(forms.trained, options, context);
   const weights = weightGrids(forms, sitesOf(forms.folded), bits, clusters, options);
   const simulation = simulateWeights(convertOpset(forms.trained, trainingOpset), weights);
   return {
     simulation,
-    values: new Map(),
+    plan: nothing,
     clusters,
     widthOf: (site) => bits.width(site),
     sitesOf,

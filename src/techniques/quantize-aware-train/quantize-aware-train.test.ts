@@ -56,7 +56,7 @@ function build(): Graph {
       makeNode("Relu", ["n1"], ["r1"]),
       makeNode("Conv", ["r1", "w2", "b2"], ["c2"], { pads: [1, 1, 1, 1] }, "second"),
       norm("c2", "n2", "norm2"),
-      makeNode("Add", ["n2", "r1"], ["a"]),
+      makeNode("Add", ["n2", "r1"], ["a"], {}, "sum"),
       makeNode("Relu", ["a"], ["ra"]),
       makeNode("GlobalAveragePool", ["ra"], ["g"]),
       makeNode("Flatten", ["g"], ["f"]),
@@ -233,6 +233,19 @@ describe("quantize-aware-train", () => {
       ["binary", true],
       // head has 48 numbers, fewer than are quantized alone
     ]);
+  });
+
+  test("a sum reads 8 bits of what a layer reads in fewer", async () => {
+    const { graph } = await make({ weightBits: 4, activationBits: 2, target: "size" });
+    const { producer } = links(graph);
+    const makersOf = ({ inputs }: Node): (string | undefined)[] =>
+      inputs.map((input) => producer.get(producer.get(input)!.inputs[0]!)?.op);
+    const [layer, sum] = ["second", "sum"].map((name) => graph.nodes.find((node) => node.name === name)!) as [
+      Node,
+      Node,
+    ];
+    expect(makersOf(layer)[0]).toBe("Clip");
+    expect(makersOf(sum)).toEqual(["QuantizeLinear", "QuantizeLinear"]);
   });
 
   test("packed weights are stored in 4 bits and compute the same", async () => {

@@ -12,7 +12,7 @@ const checked = 64;
 
 /** Shows the grids, what packing would save, and how far what is handed out is from what was trained. */
 export async function report(
-  { job: { simulation, values, widthOf }, settled, learned, written }: Outcome,
+  { job: { simulation, plan, widthOf }, settled, learned, written }: Outcome,
   options: Options,
   context: Context,
 ): Promise<void> {
@@ -26,7 +26,7 @@ export async function report(
   if (options.epochs === 0) {
     tell("Nothing was trained: this is rounding to the calibrated grids alone. --epochs says how long to train.");
   }
-  const steps = outputSteps(settled, values, simulation, learned);
+  const steps = outputSteps(settled, plan, simulation, learned);
   tell(sentenceOf(await agreement(learned, written, await someFeeds(settled.graph, context), steps, context)));
   const sum = (of: "packed" | "stored"): number => exhibit.layers.reduce((total, layer) => total + layer[of], 0);
   const [packed, stored] = [sum("packed"), sum("stored")];

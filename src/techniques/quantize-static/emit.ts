@@ -6,7 +6,7 @@ import { affineParams, quantizedRange } from "../../tensor/affine.ts";
 import { float32, type Tensor, tensor } from "../../tensor/tensor.ts";
 import { constantsOf, type EmitOptions, withConstants, withWeights } from "./constants.ts";
 import { type Placed, place } from "./place.ts";
-import { integerOnly, type Plan } from "./plan.ts";
+import { integerOnly, type Plan, readSource } from "./plan.ts";
 import { kindOf } from "./rules.ts";
 
 /** Names of a value's scale and zero point, and its scale. */
@@ -46,7 +46,7 @@ export function emit(graph: Graph, plan: Plan, ranges: ReadonlyMap<string, Range
         return after;
       },
       inside(changed, node) {
-        const grid = grids.get(plan.values.get(node.inputs[0]!) ?? "");
+        const grid = grids.get(readSource(node.inputs[0]!, plan) ?? "");
         return plan.compute.has(node)
           ? withWeights(changed, node, graph, constants, grid!.step)
           : withConstants(changed, node, graph, constants);
@@ -86,7 +86,7 @@ function activationGrids(
   options: EmitOptions,
 ): Map<string, Grid> {
   const grids = new Map<string, Grid>();
-  for (const source of plan.values.values()) {
+  for (const source of [...plan.values.values(), ...(plan.coarse?.values() ?? [])]) {
     if (grids.has(source)) continue;
     const { activationType: dtype, symmetricActivations: symmetric, widths } = options;
     const fixed = plan.fixed.get(source);

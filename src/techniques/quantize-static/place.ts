@@ -32,8 +32,9 @@ export interface Placed {
 }
 
 /**
- * Writes a plan into a graph: every quantized value is rounded once, those that compute on integers read what is rounded,
- * and so does whatever reads a value of which no float is left; absorbed clamps go.
+ * Writes a plan into a graph: every quantized value is rounded once, and once more where layers read it on a coarser grid;
+ * those that compute on integers read what is rounded, and so does whatever reads a value of which no float is left;
+ * absorbed clamps go.
  */
 export function place(graph: Graph, plan: Plan, placerOf: (draft: Draft) => Placer): Placed {
   const rounded = new Map<string, string>(); // value -> what it is once rounded
@@ -50,12 +51,18 @@ export function place(graph: Graph, plan: Plan, placerOf: (draft: Draft) => Plac
       real.set(name, before);
       rounded.set(name, placer.round({ name, source, before, after }));
     }
+    const coarse = new Map<string, string>(); // value -> what it is once rounded to the grid that layers read
+    for (const [name, source] of plan.coarse ?? []) {
+      const after = draft.fresh(`${source}_dequantized`);
+      coarse.set(name, placer.round({ name: source, source, before: rounded.get(name)!, after }));
+    }
     for (const node of graph.nodes) {
       if (plan.absorbed.has(node)) {
         draft.replace(node);
         continue;
       }
       let changed = renameReads(node, (name) => {
+        if (plan.compute.has(node) && coarse.has(name)) return coarse.get(name)!;
         const maker = producer.get(name);
         const readsInteger = plan.integer.has(node) || (maker !== undefined && integerOnly(maker, plan));
         return readsInteger ? (rounded.get(name) ?? name) : name;

@@ -24,12 +24,19 @@ export interface Plan {
   readonly absorbed: ReadonlySet<Node>;
   /** Quantized values, each with the value whose scale it has (itself, or what it was moved from). */
   readonly values: ReadonlyMap<string, string>;
+  /** Values that nodes of `compute` read on a grid of their own, coarser than that of others, and what that one is called. */
+  readonly coarse?: ReadonlyMap<string, string>;
   /** Ranges that need no calibration, by value. */
   readonly fixed: ReadonlyMap<string, Range>;
   /** Nodes that could have been in `compute` but stay float, and why. */
   readonly left: ReadonlyMap<Node, string>;
   /** Whether matrix products too give integers only. */
   readonly integerOutputs: boolean;
+}
+
+/** What has the scale of a value as nodes of `compute` read it; undefined where it is not quantized. */
+export function readSource(name: string, { values, coarse }: Pick<Plan, "values" | "coarse">): string | undefined {
+  return coarse?.get(name) ?? values.get(name);
 }
 
 /** What the user wants quantized. */
