@@ -1,5 +1,5 @@
-import { type Graph, intAttribute, type Node, opKey } from "../graph/graph.ts";
-import { links, reads } from "../graph/walk.ts";
+import { floatAttribute, type Graph, intAttribute, isNode, type Node, opKey } from "../graph/graph.ts";
+import { links, reads, soleConsumer } from "../graph/walk.ts";
 import { exposed } from "../platform/observe.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import { dtypes } from "../tensor/dtype.ts";
@@ -30,8 +30,27 @@ export async function effectiveWeight(
   const { node, tensor } = use;
   const reader = readerOf(graph, node);
   if (!reader) return undefined;
-  const numbers = kernelCodes(graph, reader, node) ?? (await constantInput(graph, reader, use, runtime));
+  // kernels hold codes of matrices; a bias is a constant input as anywhere
+  const codes = tensor.shape.length > 1 ? kernelCodes(graph, reader, node) : undefined;
+  const numbers = codes ?? (await constantInput(graph, reader, use, runtime));
   return numbers?.length === tensor.size ? numbers : undefined;
+}
+
+/**
+ * As {@link effectiveWeight}, with the factors of the output channels; undefined also where these can't be told.
+ *
+ * @throws PareError where the runtime refuses the constant nodes
+ */
+export async function exactWeight(graph: Graph, use: WeightUse, runtime: Runtime): Promise<Float32Array | undefined> {
+  const { node, tensor } = use;
+  const reader = readerOf(graph, node);
+  const numbers = await effectiveWeight(graph, use, runtime);
+  if (!reader || !numbers || tensor.shape.length < 2 || !(opKey(reader) in scaleReaders)) return numbers;
+  const scale = scaleReaders[opKey(reader)]!(graph, reader);
+  if (!scale || floatAttribute(node, "alpha", 1) !== 1) return undefined;
+  const scales = toFloat32(scale);
+  const inner = node.op === "Conv" || transB(node) ? tensor.size / tensor.shape[0]! : 1;
+  return numbers.map((x, i) => x * scales[Math.floor(i / inner) % scales.length]!);
 }
 
 /** The node of a changed graph that does what a node of the original did: of its name, or behind its output. */
@@ -64,6 +83,30 @@ const kernels: Readonly<Record<string, CodeReader>> = {
   QLinearConv: (graph, node, original) => integers(graph, node, 3, 5, original),
   QLinearMatMul: (graph, node, original) => integers(graph, node, 3, 5, original),
   "com.microsoft:QGemm": (graph, node, original) => integers(graph, node, 3, 5, original),
+};
+
+type ScaleReader = (graph: Graph, node: Node) => Tensor | undefined;
+
+const scaleInput: ScaleReader = (graph, node) => graph.weights.get(node.inputs[4] ?? "");
+
+/** Kernel -> Cast -> Mul by (the activation's scale times) the weight's. */
+const scaleBehind: ScaleReader = (graph, node) => {
+  const cast = soleConsumer(graph, node.outputs[0]!);
+  const product = cast && isNode(cast, "Cast") ? soleConsumer(graph, cast.outputs[0]!) : undefined;
+  if (!cast || !product || !isNode(product, "Mul")) return undefined;
+  const factor = product.inputs.find((name) => name !== cast.outputs[0]!) ?? "";
+  const maker = links(graph).producer.get(factor);
+  const names = maker && isNode(maker, "Mul") ? maker.inputs : [factor];
+  return names.map((name) => graph.weights.get(name)).find((t) => t !== undefined);
+};
+
+/** The scales of weights of integer kernels: one, or one an output channel. */
+const scaleReaders: Readonly<Record<string, ScaleReader>> = {
+  MatMulInteger: scaleBehind,
+  ConvInteger: scaleBehind,
+  QLinearConv: scaleInput,
+  QLinearMatMul: scaleInput,
+  "com.microsoft:QGemm": scaleInput,
 };
 
 function kernelCodes(graph: Graph, node: Node, original: Node): Float32Array | undefined {

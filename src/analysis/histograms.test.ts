@@ -5,7 +5,7 @@ import { random } from "../random.ts";
 import { quantizeWeight } from "../tensor/affine.ts";
 import { pack } from "../tensor/pack.ts";
 import { float32, int64, type Tensor, tensor, toFloat32 } from "../tensor/tensor.ts";
-import { effectiveWeight } from "./effective-weight.ts";
+import { effectiveWeight, exactWeight } from "./effective-weight.ts";
 import { weightChanges } from "./histograms.ts";
 
 const cpu = await runtime({ threads: 1 });
@@ -193,6 +193,34 @@ test("integer kernels give their codes, in the order of the original", async () 
   expect(Array.from(found!)).toEqual(Array.from(expected));
   const rows = await effectiveWeight(graph, { node: gemm, input: 1, name: "w", tensor: normal([N, K], 1) }, cpu);
   expect(rows![2 * K + 5]).toBe(found![5 * N + 2]);
+});
+
+test("codes of integer kernels are scaled where the scale of the weight stands behind them", async () => {
+  const q = tensor(
+    "int8",
+    [K, N],
+    Int8Array.from({ length: K * N }, (_, i) => (i % 200) - 100),
+  );
+  const scales = Float32Array.from({ length: N }, (_, i) => 0.1 * (i + 1));
+  const use = { node: makeNode("MatMul", ["x", "w"], ["y"], {}, "p"), input: 1, name: "w", tensor: normal([K, N], 1) };
+  const dynamic = graphOf(
+    [
+      makeNode("DynamicQuantizeLinear", ["x"], ["c", "sx", "zx"]),
+      makeNode("MatMulInteger", ["c", "q", "zx"], ["i"]),
+      makeNode("Cast", ["i"], ["r"], { to: 1 }),
+      makeNode("Mul", ["sx", "sw"], ["s"]),
+      makeNode("Mul", ["r", "s"], ["y"], {}, "p"),
+    ],
+    { q, sw: float32([N], scales) },
+  );
+  const found = await exactWeight(dynamic, use, cpu);
+  expect(found).toHaveLength(K * N);
+  expect(found![5 * N + 2]).toBeCloseTo(toFloat32(q)[5 * N + 2]! * scales[2]!, 5);
+  expect(found![7 * N + 1]).toBeCloseTo(toFloat32(q)[7 * N + 1]! * scales[1]!, 5);
+  // no scale behind, none to tell
+  const bare = graphOf([makeNode("MatMulInteger", ["x", "q"], ["y"])], { q }, value("x", "uint8"));
+  expect(await exactWeight(bare, use, cpu)).toBeUndefined();
+  expect(await effectiveWeight(bare, use, cpu)).toHaveLength(K * N);
 });
 
 test("what depends on an input, or has gone, is not taken for a weight", async () => {

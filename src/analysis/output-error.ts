@@ -15,7 +15,7 @@ export interface Reference {
 const squashing = new Set(["Softmax", "LogSoftmax", "Sigmoid"]);
 
 /** The graph with what goes into final Softmax and Sigmoid nodes as its outputs, in place of theirs. */
-function beforeSquashing(graph: Graph): Graph {
+export function beforeSquashing(graph: Graph): Graph {
   const { producer } = links(graph);
   const weights = new Set(graph.weights.keys());
   const outputs = graph.outputs.map((output) => {

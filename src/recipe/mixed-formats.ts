@@ -11,6 +11,8 @@ export interface Format {
   readonly name: string;
   /** Bits of a weight. */
   readonly bits: number;
+  /** How activations are rounded to 8 bits: to a range fixed beforehand, or to one of their own; not at all if absent. */
+  readonly activations?: "fixed" | "own";
   /** The graph with each of the layers alone in this format, one after the other; undefined where that changes nothing. */
   alone(graph: Graph, layers: readonly Layer[], context: Context): AsyncIterable<Graph | undefined>;
 }
@@ -47,6 +49,7 @@ function staticFormat(name: string, bits: number, settings: Readonly<Record<stri
   return {
     name,
     bits,
+    activations: "fixed",
     alone(graph, layers, context) {
       const choices = layers.map(({ nodes }) => new Set(nodes));
       return quantizedAlone(graph, { target: "size", ...settings }, choices, context);
@@ -55,20 +58,20 @@ function staticFormat(name: string, bits: number, settings: Readonly<Record<stri
 }
 
 /** Without data: techniques that look at some would do so anew for every layer. */
-function single(name: string, bits: number, step: (include: readonly string[]) => PlanStep): Family {
+function single(facts: Omit<Format, "alone">, step: (include: readonly string[]) => PlanStep): Family {
   const alone: Format["alone"] = (graph, layers, { data: _, ...context }) => oneByOne(graph, layers, step, context);
-  return { formats: [{ name, bits, alone }], step: (nodes) => step(nodes(name)) };
+  return { formats: [{ ...facts, alone }], step: (nodes) => step(nodes(facts.name)) };
 }
 
 /** Weights alone in few bits. */
 function weights(bits: number, more: Readonly<Record<string, unknown>> = {}): Family {
-  return single(`weights${bits}`, bits, (include) => ["quantize-weights", { bits, ...more, include }]);
+  return single({ name: `weights${bits}`, bits }, (include) => ["quantize-weights", { bits, ...more, include }]);
 }
 
 /** In the order in which they are applied: what calibrates sees the others still in float. */
 const families: readonly Family[] = [
   integers,
-  single("dynamic8", 8, (include) => ["quantize-dynamic", { include }]),
+  single({ name: "dynamic8", bits: 8, activations: "own" }, (include) => ["quantize-dynamic", { include }]),
   weights(8, { granularity: "channel" }),
   weights(4),
   weights(3),

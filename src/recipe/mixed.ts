@@ -22,7 +22,10 @@ export interface MixedOptions {
   readonly target?: SizeTarget;
   /** The budget: points for shares, relative for everything else; there is none if absent. */
   readonly maxDrop?: number;
-  /** How the damage of a layer is measured; by class probabilities where the metric is about classes, if absent. */
+  /**
+   * How the damage of a layer is found: kl of class probabilities, noise of the outputs, or fisher: whichever of these suits
+   * the metric, estimated by one pass over the samples with gradients. Measured, by what suits the metric, if absent.
+   */
   readonly damage?: DamageMeasure;
   /** Samples that single layers are judged on; 32 if absent. */
   readonly samples?: number;
@@ -71,6 +74,11 @@ export interface MixedResult {
 /** Models that may be tried on the confirmation samples: each further try makes them choose a little. */
 const maxConfirmations = 3;
 
+const damageNames = {
+  kl: "divergence of the outputs (nats)",
+  noise: "noise of the outputs (share of the signal)",
+} as const;
+
 /** Metrics about which of several classes is likeliest. */
 const aboutClasses = /^(top-\d|agreement|perplexity|token-accuracy|cross-entropy|f1-.*)$/;
 
@@ -109,7 +117,8 @@ interface Search {
   readonly start: { readonly graph: Graph; readonly steps: readonly Step[]; readonly ledger: readonly LedgerEntry[] };
   readonly layers: readonly Layer[];
   readonly effects: readonly (readonly Effect[])[];
-  readonly damage: DamageMeasure;
+  /** What the damage is, for the report. */
+  readonly damage: string;
   readonly choices: readonly (readonly Option[])[];
   readonly moves: readonly Move[];
   /** What may stay, in the target's unit; endless where there is no target. */
@@ -128,10 +137,13 @@ async function begin(graph: Graph, context: Context, judge: Judge, options: Mixe
   const { layers: found, left } = layersOf(clean.graph, minElements);
   for (const { node, reason } of left) context.skip(node, reason);
   const { before } = await judge.select(graph);
-  const damage = options.damage ?? (aboutClasses.test(before.metric) ? "kl" : "noise");
+  const suiting = aboutClasses.test(before.metric) ? "kl" : "noise";
+  const estimated = options.damage === "fisher";
+  const measure = options.damage === undefined || options.damage === "fisher" ? suiting : options.damage;
   const formats = formatsOf(names);
   const measured = await measureEffects(clean.graph, found, formats, context, {
-    damage,
+    damage: measure,
+    estimated,
     samples,
     times: quantity === "ms",
   });
@@ -152,6 +164,7 @@ async function begin(graph: Graph, context: Context, judge: Judge, options: Mixe
   const limit = target === undefined ? Number.NEGATIVE_INFINITY : target.value * (target.relative ? whole : 1);
   const start = { graph: clean.graph, steps, ledger: clean.ledger };
   const moves = path(choices);
+  const damage = `${damageNames[measure]}${estimated ? ", estimated" : ""}`;
   return { context, judge, options, start, layers, effects, damage, choices, moves, limit, built: new Map() };
 }
 
@@ -281,9 +294,7 @@ async function choose(search: Search): Promise<MixedResult> {
 function withFormats({ context, layers, effects, damage }: Search, { trial, ledger }: Built): LedgerEntry[] {
   const exhibit: FormatsExhibit = {
     kind: "formats",
-    damage: {
-      name: damage === "kl" ? "divergence of the outputs (nats)" : "noise of the outputs (share of the signal)",
-    },
+    damage: { name: damage },
     layers: layers.map(({ nodes, elements }, i) => ({
       name: nodes[0]!,
       elements,

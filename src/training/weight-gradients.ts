@@ -54,7 +54,8 @@ interface Backward {
   readonly gradients: ReadonlyMap<string, string>;
 }
 
-function shapesOf(feeds: Tensors): string {
+/** Shapes of feeds as text, to compare. */
+export function shapesOf(feeds: Tensors): string {
   return Object.entries(feeds)
     .map(([name, { shape }]) => `${name}:${shape.join("x")}`)
     .join();

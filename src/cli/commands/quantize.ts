@@ -49,8 +49,8 @@ export function define(command: Command, signal: AbortSignal): void {
     .addOption(
       new Option(
         "--damage <measure>",
-        "what a layer does to the outputs: kl of class probabilities, or noise as a share of the signal (default: what suits the metric)",
-      ).choices(["kl", "noise"]),
+        "what a layer does to the outputs: kl of class probabilities, or noise as a share of the signal; fisher: that of the two which suits the metric, estimated from second derivatives instead of measured (default: measured, what suits the metric)",
+      ).choices(["kl", "noise", "fisher"]),
     )
     .option("--samples <number>", "samples that single layers are judged on", count, 32)
     .option("--min-elements <number>", "layers with fewer weights stay in float", count, 1024)
