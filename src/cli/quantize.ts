@@ -1,3 +1,4 @@
+import type { Graph } from "../graph/graph.ts";
 import { makeJudge } from "../recipe/judge.ts";
 import { type MixedOptions, type MixedResult, quantizeMixed } from "../recipe/mixed.ts";
 import { mixedPlans, mixedVerdict, trialLine } from "../report/mixed.ts";
@@ -8,7 +9,7 @@ import { cutData, finalReport, type Job, judgeOptions, stepCaches } from "./job.
 /** A model whose layers are to get formats of their own. */
 export interface QuantizeJob extends Job {
   readonly data: OpenData;
-  readonly search: Omit<MixedOptions, "cache" | "onTrial">;
+  readonly search: Omit<MixedOptions, "cache" | "lastLook" | "onTrial">;
   readonly work?: string;
 }
 
@@ -22,12 +23,22 @@ export async function searchFormats(
   const cache = work === undefined ? undefined : await stepCaches(job, work, [parts.calibration]);
   // of what the techniques tell, a line a trial is enough
   const context = { ...env.context(parts.calibration), log() {} };
+  const reports = new Map<Graph | undefined, Report>();
+  const reportOn = async (made: Graph | undefined): Promise<Report> => {
+    const report = reports.get(made) ?? (await finalReport(job, parts, made, `${job.name}, quantized layer by layer`));
+    reports.set(made, report);
+    return report;
+  };
   const result = await quantizeMixed(graph, context, judge, {
     ...search,
     ...(cache && { cache }),
+    async lastLook(made) {
+      const { latencyRatio = 1, latencyInterval = [1, 1] } = (await reportOn(made)).comparisons[0]!;
+      return { latency: latencyRatio, latencyInterval };
+    },
     onTrial: (trial) => env.watcher.note(trialLine(trial)),
   });
-  const report = await finalReport(job, parts, result.graph, `${job.name}, quantized layer by layer`);
+  const report = await reportOn(result.graph);
   const { before } = await judge.select(graph);
   const verdict = mixedVerdict(result, search, before.metric, parts.samples);
   return { result, report: { ...report, ledger: result.ledger, plans: mixedPlans(result), verdict } };

@@ -229,6 +229,49 @@ test("nothing is handed out as faster that is not, and other targets are refused
   await expect(none).rejects.toThrow("no layer can take any of the formats");
 });
 
+test.each([
+  [1.5, undefined],
+  [0.5, 0.5],
+])("a final timing of %d times the original's decides what is handed out as faster", async (ratio, handedOut) => {
+  const wide = makeGraph({
+    nodes: [
+      makeNode("MatMul", ["x", "w1"], ["h"], {}, "first"),
+      makeNode("Relu", ["h"], ["r"], {}, "relu"),
+      makeNode("MatMul", ["r", "w2"], ["y"], {}, "second"),
+    ],
+    weights: new Map([
+      ["w1", normal([64, 4096])],
+      ["w2", normal([4096, 512], 2)],
+    ]),
+    inputs: graph.inputs,
+    outputs: [{ name: "y" }],
+  });
+  const looked: Graph[] = [];
+  const timed = await makeJudge(wide, { runtime: onnx, parts, seed: 1, signal, seconds: 0.01 });
+  // what is timed in so short a while is left out
+  const gain: Judge["gain"] = async (g) => ({ ...(await timed.gain(g)), latency: 0.9, latencyInterval: [0.9, 0.9] });
+  const result = await quantizeMixed(
+    wide,
+    context,
+    { ...timed, gain },
+    {
+      formats: ["weights4"],
+      target: parseSizeTarget("ms=1%"),
+      async lastLook(made) {
+        looked.push(made);
+        return { latency: ratio, latencyInterval: [ratio, ratio] };
+      },
+    },
+  );
+  expect(looked.length).toBeGreaterThan(0);
+  expect(result.graph).toBe(handedOut === undefined ? undefined : looked[0]);
+  expect(result.chosen?.gain?.latency).toBe(handedOut);
+  if (handedOut !== undefined) return;
+  const refused = result.trials.filter(({ reason }) => reason.startsWith("in the final timing not measurably faster"));
+  expect(refused).toHaveLength(looked.length);
+  expect(refused.every(({ outcome }) => outcome === "no gain")).toBe(true);
+});
+
 test("nodes that share a weight are one layer; without a name none can be chosen", () => {
   const shared = makeGraph({
     nodes: [
