@@ -358,7 +358,7 @@ for (const [name, study] of Object.entries(studies)) {
   sections.push([`### ${study.title}`, table(header, rows), ...note, commands.join("\n"), ...picture].join("\n\n"));
 }
 const body = `Trained and chosen on the training split alone, a tenth of it held out; judged once on the test split. Weights counted are
-those of matrices and kernels; times are of interleaved runs on both cores.
+those of matrices and kernels; times are of interleaved runs on both cores, those of training beside other work.
 ${open.length > 0 ? `\nNot finished yet: ${open.join(", ")}.\n` : ""}
 ${sections.join("\n\n")}`;
 record(
