@@ -35,6 +35,10 @@ export const techniqueRows: Readonly<Record<string, TechniqueRow>> = {
     summary: "Move outliers of activations into the weights before 8-bit quantization; changes no result.",
     load: async () => (await import("../techniques/smooth-activations/index.ts")).smoothActivations as Technique,
   },
+  "equalize-layers": {
+    summary: "Even out channels between layers before quantization, without data; changes no result.",
+    load: async () => (await import("../techniques/equalize-layers/index.ts")).equalizeLayers as Technique,
+  },
   "quantize-dynamic": {
     summary: "Compute matrix products in 8-bit integers, activations rounded at run time; needs no data.",
     load: async () => (await import("../techniques/quantize-dynamic/index.ts")).quantizeDynamic as Technique,

@@ -1,4 +1,5 @@
 import { convertFloat } from "./convert-float/index.ts";
+import { equalizeLayers } from "./equalize-layers/index.ts";
 import { pruneChannels } from "./prune-channels/index.ts";
 import { pruneLayers } from "./prune-layers/index.ts";
 import { pruneWeights } from "./prune-weights/index.ts";
@@ -19,6 +20,7 @@ export const techniques: Readonly<Record<string, Technique>> = {
   "prune-layers": pruneLayers as Technique,
   "rotate-residual": rotateResidual as Technique,
   "smooth-activations": smoothActivations as Technique,
+  "equalize-layers": equalizeLayers as Technique,
   "quantize-dynamic": quantizeDynamic as Technique,
   "quantize-static": quantizeStatic as Technique,
   "quantize-weights": quantizeWeights as Technique,
@@ -27,6 +29,7 @@ export const techniques: Readonly<Record<string, Technique>> = {
 };
 
 export { convertFloat } from "./convert-float/index.ts";
+export { equalizeLayers } from "./equalize-layers/index.ts";
 export * from "./exhibit.ts";
 export { pruneChannels } from "./prune-channels/index.ts";
 export { pruneLayers } from "./prune-layers/index.ts";

@@ -1,11 +1,9 @@
-import { syntheticFeeds } from "../../data/synthetic.ts";
-import { type Graph, nodeLabel } from "../../graph/graph.ts";
+import { nodeLabel } from "../../graph/graph.ts";
 import { withIrVersion } from "../../ops/convert.ts";
 import { observeTypes } from "../../platform/observe.ts";
-import type { Tensors } from "../../platform/runtime.ts";
-import { calibrationBatches } from "../calibration-batches.ts";
 import { hoistConstants } from "../hoist-constants.ts";
-import { type Context, technique } from "../technique.ts";
+import { sampleFeeds } from "../sample-feeds.ts";
+import { technique } from "../technique.ts";
 import { withOwnTables, withScalesMoved } from "./fold.ts";
 import { rotateResidualOptions } from "./options.ts";
 import { rotateStreams } from "./rotate.ts";
@@ -31,7 +29,7 @@ export const rotateResidual = technique({
   async apply(input, options, context) {
     const hoisted = withIrVersion(hoistConstants(input, 1), 4);
     const own = options.tied === "copy" ? withOwnTables(hoisted) : hoisted;
-    const feeds = await feedsFor(own, context);
+    const feeds = await sampleFeeds(own, context, "rotate-residual");
     const types = await observeTypes(own, context.runtime, feeds);
     const graph = withScalesMoved(own, types);
     const { streams, refused } = residualStreams(graph, types);
@@ -42,13 +40,3 @@ export const rotateResidual = technique({
     return rotateStreams(graph, streams, types, context.random.fork("rotation"));
   },
 });
-
-/** Samples, or what could be some: shapes are all that counts, with no axis of length 1 where that can be helped. */
-async function feedsFor(graph: Graph, context: Context): Promise<Tensors> {
-  if (context.data) {
-    for await (const { inputs } of calibrationBatches(graph, context, 2, 2, "rotate-residual")) return inputs;
-  }
-  const shapes = graph.inputs.flatMap(({ type }) => (type?.kind === "tensor" ? (type.shape ?? []) : []));
-  const dims = Object.fromEntries(shapes.flatMap((dim) => (typeof dim === "string" ? [[dim, 3]] : [])));
-  return syntheticFeeds(graph, context.random.fork("feeds"), { batch: 2, dims });
-}
