@@ -1,7 +1,19 @@
 import { describe, expect, test } from "vitest";
 import { makeNode } from "../../graph/graph.ts";
 import { type Tensor, toFloat32, toNumbers } from "../../tensor/tensor.ts";
-import { classifier, kernels, network, noise, outputs, quantize, ratio, samples } from "./testing.ts";
+import { quantizedAlone } from "./alone.ts";
+import {
+  classifier,
+  contextOf,
+  dataset,
+  kernels,
+  network,
+  noise,
+  outputs,
+  quantize,
+  ratio,
+  samples,
+} from "./testing.ts";
 
 /** Depths of the layers between the ends: enough convolutions that some are not ends. */
 const graph = classifier();
@@ -207,6 +219,28 @@ describe("bits of single layers", () => {
     expect(log).toContain("wide: rounded to nearest");
     expect(log.some((line) => /^narrow: .* dB less error/.test(line))).toBe(true);
   });
+});
+
+test("layers alone are left where the operator set of packed weights is out of reach", async () => {
+  const noisy = network({
+    nodes: [
+      makeNode("Conv", ["x", "w"], ["c"], {}, "layer"),
+      makeNode("RandomUniformLike", ["c"], ["r"], {}, "noise"),
+      makeNode("Add", ["c", "r"], ["y"]),
+    ],
+    weights: { w: noise([16, 3, 3, 3]) },
+  });
+  const graphs = async (settings: Record<string, unknown>, skips = new Map<string, string>()): Promise<number> => {
+    let count = 0;
+    const context = contextOf(dataset(), skips);
+    for await (const made of quantizedAlone(noisy, { target: "size", ...settings }, [new Set(["layer"])], context))
+      if (made) count++;
+    return count;
+  };
+  expect(await graphs({})).toBe(1);
+  const skips = new Map<string, string>();
+  expect(await graphs({ weightBits: 2, packed: true }, skips)).toBe(0);
+  expect(skips.get("layer")).toMatch(/^convert to operator set 25: .*noise/);
 });
 
 test("fewer bits than 7 are portable as they are", async () => {
