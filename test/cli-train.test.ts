@@ -131,6 +131,22 @@ test("a technique that retrains learns from the model before, or from another te
   }
 });
 
+test("a technique that retrains holds samples out and is judged by them", async () => {
+  const pruning = ["prune-weights", "digits/model.onnx", "--data", "digits#train", "--sparsity", "0.5", "--quiet"];
+  const training = ["--epochs", "0.1", "--batch", "32", "--threads", "1"];
+  const scores = async (name: string, ...more: string[]): Promise<(number | undefined)[]> => {
+    const places = ["-o", `${name}.onnx`, "--log", `${name}.jsonl`];
+    const { status, stderr } = await pare([...pruning, ...training, ...places, ...more], folder);
+    expect([status, stderr]).toEqual([0, ""]);
+    const lines = readFileSync(join(folder, `${name}.jsonl`), "utf8")
+      .trim()
+      .split("\n");
+    return lines.map((line) => JSON.parse(line) as TrainRecord).flatMap((r) => (r.kind === "epoch" ? [r.score] : []));
+  };
+  expect(await scores("judged")).toEqual([expect.any(Number)]);
+  expect(await scores("unjudged", "--hold-out", "0")).toEqual([undefined]);
+});
+
 /** Trains the digits network, slowly enough to be stopped on its way. */
 const long = (...more: string[]) => [
   ...["train", "--arch", "lenet-300-100", "--input-channels", "1", "--size", "28", "--data", "digits"],

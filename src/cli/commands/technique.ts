@@ -1,5 +1,6 @@
 import { rmSync } from "node:fs";
 import type { Command } from "commander";
+import type { DatasetOptions } from "../../data/index.ts";
 import { fail } from "../../errors.ts";
 import { onnxSize } from "../../formats/onnx/index.ts";
 import type { Graph } from "../../graph/graph.ts";
@@ -78,7 +79,9 @@ async function apply(
   }
   const works = training || (learnsRounding(technique) && step.options.rounding !== "nearest");
   const data =
-    flags.data === undefined ? undefined : await openData(command, env, model, graph, { background: training });
+    flags.data === undefined
+      ? undefined
+      : await openData(command, env, model, graph, trainingData(step, training, env));
   const context = env.context(data?.dataset);
   const measure = async (measured: Graph): Promise<Measurement> => ({ bytes: onnxSize(measured), scores: [] });
   const work = flags.work ?? `${flags.output}.work`;
@@ -104,6 +107,16 @@ async function apply(
     await writeReport(await techniqueReport(env, { input, output, entry, ...(data && { data }) }), flags.report);
   }
   data?.dataset.close?.();
+}
+
+/** How data is opened: for training in another thread, where a part is held out as well. */
+function trainingData(
+  { options }: { readonly options: Readonly<Record<string, unknown>> },
+  training: boolean,
+  { seed }: { readonly seed: number },
+): Pick<DatasetOptions, "background" | "holdOut"> {
+  const share = training ? Number(options.holdOut) : 0;
+  return { background: training, ...(share > 0 && { holdOut: { share, seed } }) };
 }
 
 /** Whether a technique can retrain. */
