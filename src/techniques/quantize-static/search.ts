@@ -1,4 +1,5 @@
 import { mergeCalibrations } from "../../analysis/calibrate.ts";
+import { costs } from "../../analysis/cost.ts";
 import { type Reference, reference, signalToNoise } from "../../analysis/output-error.ts";
 import { type RangeMethod, rangeMethods } from "../../analysis/ranges.ts";
 import { loudest } from "../../analysis/sensitivity.ts";
@@ -38,8 +39,10 @@ const fineQuality = 50;
 const fineLargeQuality = 35;
 /** A single layer that makes more than this share of the noise is left float... */
 const loudShare = 0.2;
-/** ...as long as such layers make up no more than this share of the multiplications. */
+/** ...as long as such layers make up no more than this share of the model's multiplications... */
 const mostProtected = 0.1;
+/** ...or whatever they cost, in decibels, below this: such outputs are hardly the model's. */
+const poorQuality = 20;
 /** A change must gain this many decibels to be kept. */
 const leastGain = 0.1;
 /** A method must gain this many decibels over a more generous one: what it clips may matter on data not seen. */
@@ -58,7 +61,7 @@ export async function search(first: Setup, samples: Samples): Promise<Choice> {
   const wanted = await trialReference(first, samples);
   let best = await bestMethod(first, first.plan, wanted);
   if (best.corrected) best = better(best, await candidate(first, first.plan, best.method, false, wanted));
-  const fine = workOf(first) * first.calibration.samples > longWork ? fineLargeQuality : fineQuality;
+  const fine = workOf(plan, first.types) * first.calibration.samples > longWork ? fineLargeQuality : fineQuality;
   if (options.equalize && best.quality < fine) {
     const equalized = equalize(graph, first.plan, first.calibration);
     if (equalized) {
@@ -67,11 +70,7 @@ export async function search(first: Setup, samples: Samples): Promise<Choice> {
       if (same !== best) best = better(same, await bestMethod(setup, setup.plan, wanted));
     }
   }
-  for (let round = 0; options.protect && round < 4 && best.quality < goodQuality; round++) {
-    const quieter = await protect(best, wanted);
-    if (!quieter) break;
-    best = quieter;
-  }
+  if (options.protect && best.quality < goodQuality) best = await protect(best, wanted);
   return samples.heldBack ? onAllSamples(best, samples) : best;
 }
 
@@ -128,8 +127,23 @@ async function bestMethod(setup: Setup, plan: Plan, wanted: Reference): Promise<
   return best;
 }
 
-/** The candidate with its loudest layers left float, if that is better. */
-async function protect(best: Candidate, wanted: Reference): Promise<Candidate | undefined> {
+/** The candidate with its loudest layers left float, as far as that is better. */
+async function protect(first: Candidate, wanted: Reference): Promise<Candidate> {
+  const { graph, types } = first.setup;
+  let best = first;
+  let budget = mostProtected * costs(graph, types).macs;
+  for (let round = 0; round < 4 && best.quality < goodQuality; round++) {
+    const isPoor = best.quality < poorQuality;
+    const quieter = await withoutLoudest(best, wanted, isPoor ? Number.POSITIVE_INFINITY : budget);
+    if (!quieter) break;
+    if (!isPoor) budget -= workOf(best.plan, types) - workOf(quieter.plan, types);
+    best = quieter;
+  }
+  return best;
+}
+
+/** The candidate with its loudest layers left float, of at most so many multiplications; undefined if it is no better. */
+async function withoutLoudest(best: Candidate, wanted: Reference, budget: number): Promise<Candidate | undefined> {
   const { setup, plan, method } = best;
   const few: Reference = { feeds: wanted.feeds.slice(0, 8), outputs: wanted.outputs.slice(0, 8) };
   const noiseOf = async (only: readonly Node[]): Promise<number> => {
@@ -137,22 +151,21 @@ async function protect(best: Candidate, wanted: Reference): Promise<Candidate | 
     return 10 ** (-quality / 10);
   };
   const found = await loudest([...plan.compute], noiseOf, loudShare);
-  const total = workOf(setup);
-  let spent = [...setup.plan.compute].reduce((sum, n) => sum + (plan.compute.has(n) ? 0 : macs(n, setup.types)), 0);
+  let left = budget;
   const spared = found.filter(({ item }) => {
     const cost = macs(item, setup.types);
-    if (spent + cost > mostProtected * total) return false;
-    spent += cost;
+    if (cost > left) return false;
+    left -= cost;
     return true;
   });
   if (spared.length === 0 || spared.length === plan.compute.size) return undefined;
   const items = new Set(spared.map(({ item }) => item));
   const kept = new Set([...plan.compute].filter((node) => !items.has(node)));
-  const left = new Map(plan.left);
+  const reasons = new Map(plan.left);
   for (const { item, noise } of spared) {
-    left.set(item, `it alone would lower the outputs to ${(-10 * Math.log10(noise)).toFixed(0)} dB signal to noise`);
+    reasons.set(item, `it alone would lower the outputs to ${(-10 * Math.log10(noise)).toFixed(0)} dB signal to noise`);
   }
-  const next = await bestMethod(setup, { ...restrict(setup, kept), left }, wanted);
+  const next = await bestMethod(setup, { ...restrict(setup, kept), left: reasons }, wanted);
   return next.quality > best.quality + leastGain ? next : undefined;
 }
 
@@ -163,12 +176,12 @@ const trialWork = 2 ** 34;
 /** A calibration of more multiplications than this takes long: seconds on a few cores. */
 const longWork = 2 ** 35;
 
-function workOf({ plan, types }: Setup): number {
+function workOf(plan: Plan, types: Setup["types"]): number {
   return [...plan.compute].reduce((sum, node) => sum + macs(node, types), 0);
 }
 
 async function trialReference(setup: Setup, { trial }: Samples): Promise<Reference> {
-  const count = Math.max(4, Math.floor(trialWork / Math.max(1, workOf(setup))));
+  const count = Math.max(4, Math.floor(trialWork / Math.max(1, workOf(setup.plan, setup.types))));
   return reference(setup.graph, setup.context.runtime, trial.slice(0, count));
 }
 

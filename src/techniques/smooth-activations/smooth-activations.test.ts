@@ -77,7 +77,8 @@ test("8 bits err less afterwards, with ranges found on data and with ranges foun
     for (const step of steps) current = await step.apply(current, { ...testContext(cpu), data });
     return sqnr(exact, await outputOf(cpu, current, feeds));
   };
-  const integers = [quantizeStatic({ samples: 32 }), quantizeDynamic({})];
+  // what outliers spoil most would else stay float
+  const integers = [quantizeStatic({ samples: 32, protect: false }), quantizeDynamic({})];
   for (const quantize of integers) {
     expect(await quality(smoothActivations(), quantize), quantize.name).toBeGreaterThan((await quality(quantize)) + 6);
   }
