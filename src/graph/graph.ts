@@ -197,7 +197,7 @@ function attributeOf(value: Exclude<PlainAttribute, undefined>): Attribute {
 }
 
 /** How to name a node to a person: its name, or its operator and first output. */
-export function nodeLabel(node: Node): string {
+export function nodeLabel(node: Pick<Node, "name" | "op" | "outputs">): string {
   return node.name || `${node.op}(${node.outputs.find((output) => output !== "") ?? ""})`;
 }
 

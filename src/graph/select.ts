@@ -1,11 +1,11 @@
 import { didYouMean, fail } from "../errors.ts";
-import { type Graph, type Node, opKey } from "./graph.ts";
+import { type Graph, type Node, nodeLabel, opKey } from "./graph.ts";
 import { allNodes } from "./walk.ts";
 
 /**
- * Whether a node is chosen by `include` and `exclude`. A pattern is a node's exact name, its operator (with its domain,
- * "com.microsoft:Attention", or without), a glob over the name where `*` is any run of characters, or a regular
- * expression over the name between slashes.
+ * Whether a node is chosen by `include` and `exclude`. A pattern is a node's exact name (of a node without one its label,
+ * "Conv(y)"), its operator (with its domain, "com.microsoft:Attention", or without), a glob over the name where `*` is any
+ * run of characters, or a regular expression over the name between slashes.
  *
  * @throws PareError for a malformed regular expression
  */
@@ -29,18 +29,21 @@ export function checkSelection(options: Readonly<Record<string, unknown>>, graph
   for (const key of ["include", "exclude"]) {
     for (const pattern of (options[key] ?? []) as readonly string[]) {
       if (nodes.some(matcher(pattern))) continue;
-      const hint = didYouMean(pattern, new Set(nodes.flatMap(({ name, op }) => [name, op])));
+      const hint = didYouMean(pattern, new Set(nodes.flatMap((node) => [nodeLabel(node), node.op])));
       fail(who, `no node fits --${key} '${pattern}'`, hint || "See the names with `pare print`");
     }
   }
 }
+
+/** A node, or what goes by a name alone. */
+type Named = Pick<Node, "name" | "op" | "domain"> & Partial<Pick<Node, "outputs">>;
 
 /**
  * Whether one pattern, as in {@link selector}, fits a node.
  *
  * @throws PareError for a malformed regular expression
  */
-export function matcher(pattern: string): (node: Pick<Node, "name" | "op" | "domain">) => boolean {
+export function matcher(pattern: string): (node: Named) => boolean {
   if (pattern.length > 2 && pattern.startsWith("/") && pattern.endsWith("/")) {
     const expression = parse(pattern);
     return ({ name }) => expression.test(name);
@@ -49,7 +52,11 @@ export function matcher(pattern: string): (node: Pick<Node, "name" | "op" | "dom
     const glob = new RegExp(`^${pattern.split("*").map(escapeRegExp).join(".*")}$`, "s");
     return (node) => glob.test(node.name) || glob.test(opKey(node));
   }
-  return (node) => node.name === pattern || node.op === pattern || opKey(node) === pattern;
+  return ({ name, op, domain, outputs = [] }) =>
+    name === pattern ||
+    op === pattern ||
+    opKey({ op, domain }) === pattern ||
+    nodeLabel({ name, op, outputs }) === pattern;
 }
 
 function parse(pattern: string): RegExp {

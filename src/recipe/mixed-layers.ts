@@ -3,7 +3,7 @@ import { allNodes, links } from "../graph/walk.ts";
 
 /** Nodes that have to be in the same format, since they share a weight; mostly one. */
 export interface Layer {
-  /** Names of its nodes, in the order of execution; no other node has any of them. */
+  /** Names of its nodes (labels of those without one), in the order of execution; no other node has any of them. */
   readonly nodes: readonly string[];
   /** Numbers in its weights. */
   readonly elements: number;
@@ -18,7 +18,7 @@ export interface Layers {
 
 /**
  * The layers of a graph that may have a format of their own: nodes that read float matrices or kernels of some size, those
- * that share one together. A node without a name of its own can't be chosen, as no recipe could name it.
+ * that share one together. A node that shares its name with another can't be chosen, as no recipe could tell it.
  *
  * @param minElements numbers that a weight must have
  */
@@ -40,13 +40,13 @@ export function layersOf(graph: Graph, minElements: number): Layers {
   const order = new Map(graph.nodes.map((node, i) => [node, i]));
   for (const group of new Set(groups.values())) {
     const nodes = [...group].sort((a, b) => order.get(a)! - order.get(b)!);
-    const nameless = nodes.find(({ name }) => name === "" || counts.get(name)! > 1);
-    if (nameless) left.push({ node: nodeLabel(nameless), reason: "it has no name of its own to choose it by" });
+    const namesake = nodes.find(({ name }) => name !== "" && counts.get(name)! > 1);
+    if (namesake) left.push({ node: nodeLabel(namesake), reason: "it has no name of its own to choose it by" });
     else {
       const elements = nodes.reduce((sum, node) => sum + (sizes.get(node) ?? 0), 0);
-      layers.push({ nodes: nodes.map(({ name }) => name), elements });
+      layers.push({ nodes: nodes.map(nodeLabel), elements });
     }
   }
-  const places = new Map(graph.nodes.map(({ name }, i) => [name, i]));
+  const places = new Map(graph.nodes.map((node, i) => [nodeLabel(node), i]));
   return { layers: layers.sort((a, b) => places.get(a.nodes[0]!)! - places.get(b.nodes[0]!)!), left };
 }

@@ -215,6 +215,14 @@ test("every layer is in the step of its format, and in no other", () => {
   expect(stepsFor(layers.slice(3, 4), ["float"], "size")).toEqual([]);
 });
 
+test("layers without names are chosen for all the same", async () => {
+  const nameless = { ...graph, nodes: graph.nodes.map((node) => ({ ...node, name: "" })) };
+  const result = await quantizeMixed(nameless, context, await judge(), { formats: ["int8", "weights4"], maxDrop: 1 });
+  expect(result.layers.map(({ nodes }) => nodes)).toEqual([["MatMul(i)"], ["MatMul(g)"], ["MatMul(y)"]]);
+  expect(result.effects.every((own) => own.some(({ format }) => format === "int8"))).toBe(true);
+  expect(onnxSize(result.graph!)).toBeLessThan(0.4 * onnxSize(nameless));
+});
+
 test("nothing is handed out as faster that is not, and other targets are refused", async () => {
   const hopeless = await quantizeMixed(graph, context, await judge(), {
     formats: ["weights3"], // unpacked when it is loaded: float arithmetic
@@ -272,23 +280,28 @@ test.each([
   expect(refused.every(({ outcome }) => outcome === "no gain")).toBe(true);
 });
 
-test("nodes that share a weight are one layer; without a name none can be chosen", () => {
+test("nodes that share a weight are one layer; without a name of its own none can be chosen", () => {
   const shared = makeGraph({
     nodes: [
       makeNode("MatMul", ["x", "w"], ["a"], {}, "first"),
       makeNode("MatMul", ["a", "w"], ["b"], {}, "second"),
       makeNode("MatMul", ["b", "v"], ["c"], {}, "twin"),
-      makeNode("Relu", ["c"], ["y"], {}, "twin"),
+      makeNode("Relu", ["c"], ["d"], {}, "twin"),
+      { ...makeNode("MatMul", ["d", "u"], ["y"]), name: "" },
     ],
     weights: new Map([
       ["w", normal([32, 32])],
       ["v", normal([32, 32])],
+      ["u", normal([32, 32])],
     ]),
     inputs: [{ name: "x" }],
     outputs: [{ name: "y" }],
   });
   expect(layersOf(shared, 1024)).toEqual({
-    layers: [{ nodes: ["first", "second"], elements: 1024 }],
+    layers: [
+      { nodes: ["first", "second"], elements: 1024 },
+      { nodes: ["MatMul(y)"], elements: 1024 },
+    ],
     left: [{ node: "twin", reason: "it has no name of its own to choose it by" }],
   });
 });

@@ -1,5 +1,5 @@
 import { didYouMean, fail } from "../errors.ts";
-import type { Graph, Node } from "../graph/graph.ts";
+import { type Graph, type Node, nodeLabel } from "../graph/graph.ts";
 import { matcher } from "../graph/select.ts";
 
 /** A layer as patterns see it: by its weight's name, where it has one, and by the nodes that compute with it. */
@@ -28,7 +28,7 @@ export function checkLayerValues(
 ): void {
   for (const pattern of Object.keys(values)) {
     if (layers.some((layer) => fitsLayer(layer, pattern))) continue;
-    const known = [...graph.weights.keys(), ...graph.nodes.flatMap(({ name, op }) => [name, op])];
+    const known = [...graph.weights.keys(), ...graph.nodes.flatMap((node) => [nodeLabel(node), node.op])];
     const hint = didYouMean(pattern, known) || "See the names with `pare inspect`";
     fail(who, `no layer that it could change fits ${flag} '${pattern}'`, hint);
   }

@@ -19,6 +19,16 @@ test.each([
   expect([conv, head, attention].map(chosenBy)).toEqual(chosen);
 });
 
+test("a node without a name goes by what messages call it", () => {
+  const [first, second] = [makeNode("Conv", ["x", "w"], ["1"]), makeNode("Conv", ["1", "w"], ["2"])].map((node) => ({
+    ...node,
+    name: "",
+  }));
+  expect([first!, second!].map(selector({ include: [], exclude: ["Conv(2)"] }))).toEqual([true, false]);
+  const graph = makeGraph({ nodes: [first!, second!], inputs: [], outputs: [] });
+  expect(() => checkSelection({ exclude: ["Conv(3)"] }, graph, "pare x")).toThrow("Did you mean 'Conv(1)'");
+});
+
 test("a dot in a glob is a dot", () => {
   const dotted = makeNode("Relu", ["x"], ["y"], {}, "layer.1");
   const other = makeNode("Relu", ["x"], ["y"], {}, "layerX1");

@@ -1,5 +1,5 @@
 import { PareError } from "../../errors.ts";
-import type { Graph } from "../../graph/graph.ts";
+import { type Graph, nodeLabel } from "../../graph/graph.ts";
 import type { Context } from "../technique.ts";
 import { prepared } from "./index.ts";
 import { options as schema } from "./options.ts";
@@ -12,7 +12,7 @@ import { restrict, setUp, write } from "./setup.ts";
  * operator set that the options need.
  *
  * @param settings options of quantize-static
- * @param choices names of the nodes that are to be quantized
+ * @param choices names (or labels) of the nodes that are to be quantized
  * @throws PareError where there is no data, or the runtime refuses the model
  */
 export async function* quantizedAlone(
@@ -31,7 +31,7 @@ export async function* quantizedAlone(
   const setup = await setUp(float, await divideSamples(float, options.samples, 0, context), options, context);
   const writing = { method: options.method, corrected: options.biasCorrection };
   for (const names of choices) {
-    const only = [...setup.plan.compute].filter(({ name }) => names.has(name));
+    const only = [...setup.plan.compute].filter((node) => names.has(nodeLabel(node)));
     yield only.length === 0 ? undefined : write(setup, restrict(setup, new Set(only)), writing);
   }
 }
