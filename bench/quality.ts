@@ -3,11 +3,9 @@
  * others, the Python tool at the best of its documented settings (the best on the test samples, which favours it).
  * `PARE_DATA=FOLDER PARE_PYTHON=python npx tsx bench/quality.ts [MODEL...]`; PARE_WORK names a folder that keeps files and finished rows.
  */
-import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { evaluate, type NamedModel } from "../src/analysis/evaluate.ts";
 import type { Dataset } from "../src/data/dataset.ts";
 import { messageOf } from "../src/errors.ts";
@@ -16,6 +14,7 @@ import { load, runtime, save } from "../src/platform/node.ts";
 import { random } from "../src/random.ts";
 import { techniques } from "../src/techniques/index.ts";
 import { record, table } from "./document.ts";
+import { quantizeByPeer } from "./peers.ts";
 import { dataFolder, exportFeeds, openZoo, type ZooModel, zoo } from "./zoo.ts";
 
 type Method = "static" | "dynamic";
@@ -26,7 +25,6 @@ const seed = 1;
 const data = dataFolder();
 const python = process.env.PARE_PYTHON ?? "python3";
 const work = resolve(process.env.PARE_WORK ?? join(tmpdir(), "pare-quality"));
-const driver = fileURLToPath(new URL("peers/quantize.py", import.meta.url));
 const onnx = await runtime(process.env.PARE_THREADS ? { threads: Number(process.env.PARE_THREADS) } : {});
 
 /** The Python tool's settings: what its documentation advises, with every calibration method that works. */
@@ -61,32 +59,12 @@ function peerSettings(method: Method): Record<string, object> {
 function peerFile(model: ZooModel, method: Method, name: string, options: object, calibration: string): string {
   const output = join(work, `${model.name}-${method}-${name.replaceAll(/\W+/g, "-")}.onnx`);
   if (existsSync(output)) return output;
-  const opset = method === "static" ? { opset: 13 } : {};
-  const base = { model: join(data, model.path), output, method, options, calibration, preprocess: true };
-  const attempt = (config: object): string => {
-    const printed = execFileSync(python, [driver, "-"], {
-      input: JSON.stringify(config),
-      encoding: "utf8",
-      stdio: ["pipe", "pipe", "ignore"],
-      cwd: work,
-      maxBuffer: 2 ** 26,
-    });
-    return (JSON.parse(printed.trim().split("\n").at(-1)!) as { error?: string }).error ?? "";
-  };
-  const error = attemptOrMessage(() => attempt(base)) && attemptOrMessage(() => attempt({ ...base, ...opset }));
-  if (error) throw new Error(error);
+  quantizeByPeer(
+    python,
+    { model: join(data, model.path), output, method, options, calibration, preprocess: true },
+    work,
+  );
   return output;
-}
-
-function attemptOrMessage(run: () => string): string {
-  try {
-    return run();
-  } catch (error) {
-    const printed = (error as { stdout?: string }).stdout?.trim().split("\n").at(-1);
-    return printed?.startsWith("{")
-      ? ((JSON.parse(printed) as { error?: string }).error ?? "failed")
-      : messageOf(error);
-  }
 }
 
 async function ours(graph: Graph, dataset: Dataset, method: Method): Promise<Graph> {

@@ -9,7 +9,7 @@ import { load, nodeFiles } from "../src/platform/node.ts";
 import type { Runtime } from "../src/platform/runtime.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { keywordClips, mfccs, speechFrames, voiceBlocks } from "./zoo/audio.ts";
-import { decodeFaces, decodeObjects } from "./zoo/detectors.ts";
+import { facesAbove, objectsAbove } from "./zoo/detectors.ts";
 import { calibrateAndTest, concatenate, halves, join, pick } from "./zoo/samples.ts";
 import { stories } from "./zoo/stories.ts";
 
@@ -69,13 +69,13 @@ export const zoo: readonly ZooModel[] = [
     open: async (data, graph) =>
       calibrateAndTest(await openImages(`${data}/mnist`, graph, { scale: 1 }), "train", "test"),
   },
-  detector("ultraface", "ultraface-rfb-320/version-RFB-320.onnx", boxMatch(decodeFaces), {
+  detector("ultraface", "ultraface-rfb-320/version-RFB-320.onnx", boxMatch(facesAbove(0.7)), {
     channels: "RGB",
     resize: [240, 320],
     scale: 1 / 128,
     mean: 127 / 128,
   }),
-  detector("fastestdet", "fastestdet/FastestDet.onnx", boxMatch(decodeObjects), {
+  detector("fastestdet", "fastestdet/FastestDet.onnx", boxMatch(objectsAbove(0.5)), {
     channels: "BGR",
     resize: [352, 352],
   }),

@@ -5,7 +5,7 @@ import type { Dataset } from "../../src/data/dataset.ts";
 import { datasetOf, type Samples } from "../../src/data/samples.ts";
 import type { Graph } from "../../src/graph/graph.ts";
 import type { Runtime, Tensors } from "../../src/platform/runtime.ts";
-import { float32, int64, tensor } from "../../src/tensor/tensor.ts";
+import { float32, int64, type Tensor, tensor, toFloat32 } from "../../src/tensor/tensor.ts";
 import { feedsOf } from "./samples.ts";
 
 const clipLength = 16_000;
@@ -91,13 +91,23 @@ export function keywordClips(data: string): Dataset {
   });
 }
 
-/** Runs a recurrent model over a stream; each step's feeds hold the states that the steps before have left. */
-async function unroll(
+/** A recurrent model's states: names of its inputs, and of the outputs that the next step is fed. */
+export type States = Readonly<Record<string, string>>;
+
+export const gtcrnStates: States = {
+  conv_cache: "conv_cache_out",
+  tra_cache: "tra_cache_out",
+  inter_cache: "inter_cache_out",
+};
+export const sileroStates: States = { state: "stateN" };
+
+/** A recurrent model over a stream, from states of zeros on: what each step was fed, its own states included, and gave. */
+export async function unroll(
   graph: Graph,
   runtime: Runtime,
   steps: Iterable<Tensors>,
-  states: Readonly<Record<string, string>>,
-): Promise<Tensors[]> {
+  states: States,
+): Promise<{ feeds: Tensors[]; outputs: Tensors[] }> {
   const session = await runtime.open(graph);
   let carried: Tensors = Object.fromEntries(
     Object.keys(states).map((name) => {
@@ -106,50 +116,66 @@ async function unroll(
       return [name, float32(shape, new Float32Array(shape.reduce((a, b) => a * b, 1)))];
     }),
   );
-  const feeds: Tensors[] = [];
+  const [feeds, given]: Tensors[][] = [[], []];
   for (const step of steps) {
-    feeds.push({ ...step, ...carried });
-    const outputs = await session.run(feeds.at(-1)!);
+    const feed = { ...step, ...carried };
+    const outputs = await session.run(feed);
+    feeds!.push(feed);
+    given!.push(outputs);
     carried = Object.fromEntries(Object.entries(states).map(([name, output]) => [name, outputs[output]!]));
   }
   await session.release();
-  return feeds;
+  return { feeds: feeds!, outputs: given! };
 }
 
 /**
- * Frames of a noisy recording as GTCRN takes them: 512 samples every 256 under the root of a Hann window, spectrum
- * `[1, 257, 1, 2]`, with the caches of the float model. The first half calibrates.
+ * Frames of a noisy recording as GTCRN takes them, with the caches of the float model. The first half calibrates.
  */
 export async function speechFrames(data: string, graph: Graph, runtime: Runtime): Promise<Dataset> {
-  const frames = spectra(readWav(`${data}/gtcrn/mix.wav`)).map((mix) => ({ mix }));
-  const caches = { conv_cache: "conv_cache_out", tra_cache: "tra_cache_out", inter_cache: "inter_cache_out" };
-  const feeds = await unroll(graph, runtime, frames, caches);
+  const { feeds } = await unroll(graph, runtime, framesOf(readWav(`${data}/gtcrn/mix.wav`)), gtcrnStates);
   const middle = Math.floor(feeds.length / 2);
   return feedsOf("gtcrn/mix.wav", { calibration: feeds.slice(0, middle), test: feeds.slice(middle) });
 }
 
-function spectra(audio: Float32Array): ReturnType<typeof float32>[] {
-  const [size, hop, bins] = [512, 256, 257];
-  const window = Float64Array.from({ length: size }, (_, i) =>
-    Math.sqrt(0.5 - 0.5 * Math.cos((2 * Math.PI * i) / size)),
-  );
-  const cos = Float64Array.from({ length: size }, (_, i) => Math.cos((2 * Math.PI * i) / size));
-  const count = Math.floor((audio.length - size) / hop) + 1;
+const [frameSize, hop, bins] = [512, 256, 257];
+/** The root of a Hann window. */
+const frameWindow = Float64Array.from({ length: frameSize }, (_, i) => Math.sin((Math.PI * i) / frameSize));
+const cosines = Float64Array.from({ length: frameSize }, (_, i) => Math.cos((2 * Math.PI * i) / frameSize));
+const cosine = (turns: number): number => cosines[turns % frameSize]!;
+// sin t = cos(t - pi/2), a quarter of the table back
+const sine = (turns: number): number => cosines[(turns + (3 * frameSize) / 4) % frameSize]!;
+
+/** GTCRN's steps: 512 samples every 256 under the root of a Hann window, as a spectrum `[1, 257, 1, 2]`. */
+export function framesOf(audio: Float32Array): Tensors[] {
+  const count = Math.floor((audio.length - frameSize) / hop) + 1;
   return Array.from({ length: count }, (_, frame) => {
     const out = new Float32Array(2 * bins);
     for (let k = 0; k < bins; k++) {
       let [re, im] = [0, 0];
-      for (let t = 0; t < size; t++) {
-        const x = audio[frame * hop + t]! * window[t]!;
-        // sin θ = cos(θ - π/2), a quarter of the table back
-        re += x * cos[(k * t) % size]!;
-        im -= x * cos[(k * t + (3 * size) / 4) % size]!;
+      for (let t = 0; t < frameSize; t++) {
+        const x = audio[frame * hop + t]! * frameWindow[t]!;
+        re += x * cosine(k * t);
+        im -= x * sine(k * t);
       }
       out[2 * k] = re;
       out[2 * k + 1] = im;
     }
-    return float32([1, bins, 1, 2], out);
+    return { mix: float32([1, bins, 1, 2], out) };
   });
+}
+
+/** The audio that spectra stand for: inverse transforms under the same window, overlapped and added. */
+export function audioOf(spectra: readonly Tensor[]): Float32Array {
+  const audio = new Float32Array((spectra.length - 1) * hop + frameSize);
+  for (const [frame, spectrum] of spectra.entries()) {
+    const values = toFloat32(spectrum);
+    for (let t = 0; t < frameSize; t++) {
+      let sum = values[0]! + values[2 * (bins - 1)]! * cosine((bins - 1) * t);
+      for (let k = 1; k < bins - 1; k++) sum += 2 * (values[2 * k]! * cosine(k * t) - values[2 * k + 1]! * sine(k * t));
+      audio[frame * hop + t]! += (sum / frameSize) * frameWindow[t]!;
+    }
+  }
+  return audio;
 }
 
 /**
@@ -158,16 +184,14 @@ function spectra(audio: Float32Array): ReturnType<typeof float32>[] {
  */
 export async function voiceBlocks(data: string, graph: Graph, runtime: Runtime): Promise<Dataset> {
   const clips = readClips(data);
-  const blocks = (streams: readonly Float32Array[]): Tensors[] => streams.flatMap((stream) => blocksOf(stream));
-  const states = { state: "stateN" };
+  const feeds = async (streams: readonly Float32Array[]): Promise<Tensors[]> =>
+    (await unroll(graph, runtime, streams.flatMap(blocksOf), sileroStates)).feeds;
   const judged = [...clips.slice(20, 30), readWav(`${data}/gtcrn/mix.wav`)];
-  return feedsOf("speech", {
-    calibration: await unroll(graph, runtime, blocks(clips.slice(0, 20)), states),
-    test: await unroll(graph, runtime, blocks(judged), states),
-  });
+  return feedsOf("speech", { calibration: await feeds(clips.slice(0, 20)), test: await feeds(judged) });
 }
 
-function blocksOf(stream: Float32Array): Tensors[] {
+/** Silero's steps: blocks of 512 samples, each behind the last 64 of the block before. */
+export function blocksOf(stream: Float32Array): Tensors[] {
   const [context, size] = [64, 512];
   const sr = tensor("int64", [], BigInt64Array.of(16_000n));
   return Array.from({ length: Math.floor(stream.length / size) }, (_, i) => {
@@ -176,4 +200,29 @@ function blocksOf(stream: Float32Array): Tensors[] {
     block.set(stream.subarray(Math.max(0, from), from + context + size), Math.max(0, -from));
     return { input: float32([1, context + size], block), sr };
   });
+}
+
+/** What a recurrent model is calibrated and judged on: recordings in steps, each from states of zeros on. */
+export interface Streams {
+  readonly states: States;
+  readonly calibration: readonly (readonly Tensors[])[];
+  readonly test: readonly (readonly Tensors[])[];
+}
+
+/** Half of a noisy recording and ten clips of single words to calibrate on, the other half and ten other clips to judge. */
+export function gtcrnStreams(data: string): Streams {
+  return streamsOf(data, framesOf, gtcrnStates);
+}
+
+/** The same recordings for Silero. */
+export function sileroStreams(data: string): Streams {
+  return streamsOf(data, blocksOf, sileroStates);
+}
+
+function streamsOf(data: string, steps: (audio: Float32Array) => Tensors[], states: States): Streams {
+  const noisy = readWav(`${data}/gtcrn/mix.wav`);
+  const middle = noisy.length >> 1;
+  const clips = readClips(data);
+  const part = (audio: Float32Array, from: number): Tensors[][] => [audio, ...clips.slice(from, from + 10)].map(steps);
+  return { states, calibration: part(noisy.subarray(0, middle), 0), test: part(noisy.subarray(middle), 20) };
 }

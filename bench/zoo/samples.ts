@@ -90,10 +90,11 @@ export function calibrateAndTest(data: Dataset, calibration: string, test: strin
 
 /** Whole feeds, one a batch whatever batch is asked for: recurrent models, whose states have the batch inside. */
 export function feedsOf(name: string, splits: Readonly<Record<string, readonly Tensors[]>>): Dataset {
-  const of = (split = "calibration"): readonly Tensors[] => splits[split] ?? [];
+  const names = Object.keys(splits);
+  const of = (split = names[0]!): readonly Tensors[] => splits[split] ?? [];
   return {
     name,
-    splits: Object.keys(splits),
+    splits: names,
     size: (split) => of(split).length,
     async *batches({ split, skip = 0, limit = Number.POSITIVE_INFINITY }) {
       for (const inputs of of(split).slice(skip, skip + limit)) yield { inputs, size: 1 };
