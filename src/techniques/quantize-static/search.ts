@@ -45,8 +45,10 @@ const mostProtected = 0.1;
 const poorQuality = 20;
 /** A change must gain this many decibels to be kept. */
 const leastGain = 0.1;
-/** A method must gain this many decibels over a more generous one: what it clips may matter on data not seen. */
+/** A method must gain this many decibels over a more generous one: what it clips may matter on data not seen... */
 const clippingGain = 0.5;
+/** ...and from here on nothing is clipped: what is rare, as a face is to a detector, is worth more than decibels. */
+const unclippedQuality = 35;
 
 /**
  * Tries what can help, each on its own, measures the outputs on samples not used for calibration where there are enough,
@@ -121,7 +123,7 @@ async function bestMethod(setup: Setup, plan: Plan, wanted: Reference): Promise<
   const biasCorrection = setup.options.biasCorrection && isCorrectable(setup);
   const [first, ...others] = method === "auto" ? rangeMethods : [method];
   let best = await candidate(setup, plan, first!, biasCorrection, wanted);
-  for (const other of others) {
+  for (const other of best.quality < unclippedQuality ? others : []) {
     best = better(best, await candidate(setup, plan, other, biasCorrection, wanted), clippingGain);
   }
   return best;
