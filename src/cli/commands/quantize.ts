@@ -53,7 +53,12 @@ export function define(command: Command, signal: AbortSignal): void {
       ).choices(["kl", "noise", "fisher"]),
     )
     .option("--samples <number>", "samples that single layers are judged on", count, 32)
-    .option("--min-elements <number>", "layers with fewer weights stay in float", count, 1024)
+    .option(
+      "--min-elements <number>",
+      "layers with fewer weights have no format of their own: they are integers where others are, or float",
+      count,
+      1024,
+    )
     .option("--save-plan <file>", "write the plan as a recipe (YAML), to edit and to run with compress --recipe")
     .option("--metric <name>", "the metric that the budget is about (default: what suits the model and its labels)")
     .option("--limit <number>", "samples to choose and confirm with, at most", count)
