@@ -24,7 +24,7 @@ const raw = ["--channels", "RGB", "--scale", "1", "--mean", "0", "--std", "1"];
 /** What MLPerf Tiny asks of the network. */
 const bar = 0.85;
 
-const epochs = 40;
+const epochs = 20;
 const batch = 128;
 /** Nine tenths of the training samples learn, the others choose the best epoch. */
 const steps = epochs * Math.floor((0.9 * 50_000) / batch);
