@@ -1,5 +1,8 @@
 import { lowered } from "../autodiff/lower/plain.ts";
-import type { Runtime } from "../platform/runtime.ts";
+import type { Graph } from "../graph/graph.ts";
+import { valueNames } from "../graph/walk.ts";
+import { type ObservedType, observeTypes } from "../platform/observe.ts";
+import type { Runtime, Tensors } from "../platform/runtime.ts";
 
 const known = new WeakMap<Runtime, Runtime>();
 
@@ -14,4 +17,22 @@ export function withOwnOperators(runtime: Runtime): Runtime {
   };
   known.set(runtime, made);
   return made;
+}
+
+/**
+ * Types and shapes of a graph's own values, as {@link observeTypes} finds them; of none that pare's operators are written
+ * out in, since written out again their names stand for other values.
+ *
+ * @throws PareError where the runtime refuses the model or the feeds
+ */
+export async function observeOwnTypes(
+  graph: Graph,
+  runtime: Runtime,
+  feeds: Tensors,
+): Promise<ReadonlyMap<string, ObservedType>> {
+  const plain = lowered(graph);
+  const types = await observeTypes(plain, runtime, feeds);
+  if (plain === graph) return types;
+  const own = valueNames(graph);
+  return new Map([...types].filter(([name]) => own.has(name)));
 }

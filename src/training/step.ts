@@ -9,11 +9,12 @@ import { withoutDefaultInputs } from "../graph/defaults.ts";
 import { edit } from "../graph/edit.ts";
 import type { Graph, Node, Value } from "../graph/graph.ts";
 import { channelBlock } from "../platform/channel-block.ts";
-import { type ObservedType, observeTypes } from "../platform/observe.ts";
+import type { ObservedType } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { float32, sizeOf, type Tensor } from "../tensor/tensor.ts";
 import { type Arithmetic, arithmetic } from "./emit.ts";
 import type { OptimizerOptions } from "./optimizers.ts";
+import { observeOwnTypes } from "./own-operators.ts";
 import { type Parameter, parametersOf, type WeightSettings } from "./parameters.ts";
 import { type Prepared, prepare } from "./prepare.ts";
 import { inputLike, withUpdate } from "./update.ts";
@@ -92,7 +93,7 @@ export async function trainingStep(
     fail("train", "the model has no weights that can learn", hint);
   }
   const { graph: scored, loss, report } = await withObjective(prepared, runtime, feeds, options);
-  const types = await observeTypes(lowered(scored), runtime, withMasks(feeds, prepared.masks));
+  const types = await observeOwnTypes(scored, runtime, withMasks(feeds, prepared.masks));
   const { gradients, ...backward } = differentiate(
     scored,
     loss,
@@ -141,7 +142,7 @@ async function withObjective(
     ...prepared.graph,
     inputs: [...fixed, ...masks, ...extraInputs.map((name) => inputLike(name, feeds[name]!))],
   };
-  const types = await observeTypes(lowered(base), runtime, withMasks(feeds, prepared.masks));
+  const types = await observeOwnTypes(base, runtime, withMasks(feeds, prepared.masks));
   let result: ReturnType<Objective> | undefined;
   const graph = edit(base, (draft) => {
     result = objective(arithmetic(draft, "loss"), {
