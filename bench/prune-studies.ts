@@ -65,9 +65,9 @@ const digits = "--rotate 10 --shift 0.08 --zoom 0.1";
 const lenet = `--min-elements 0 --ends prune --density global --pruning-schedule polynomial --batch 128 --optimizer adamw --rate 0.001 --average 0.998 ${digits} ${all}`;
 const images = "--random-flip --random-crop 4";
 const gradual = `--density global --pruning-schedule polynomial --batch 128 --optimizer sgd --rate 0.02 --decay 1e-4 ${images} ${all}`;
-/** Channels cut after some epochs of a growing penalty on those to go, and so many epochs of training after. */
+/** Channels cut after some epochs of a growing penalty on those to go, and so many epochs of training after, judged held out. */
 const channels = (before: number, after: number): string =>
-  `--allocation global --regularize growing --regularize-epochs ${before} --epochs ${after} --batch 128 --optimizer sgd --rate 0.05 --decay 5e-4 --schedule one-cycle ${images} ${all}`;
+  `--allocation global --regularize growing --regularize-epochs ${before} --epochs ${after} --batch 128 --optimizer sgd --rate 0.05 --decay 5e-4 --schedule one-cycle ${images}`;
 /** As many epochs as two hours have. */
 const shortly = channels(1, 6);
 const fraction = (times: number): string => (1 - 1 / times).toFixed(4);
