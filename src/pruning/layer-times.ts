@@ -15,6 +15,11 @@ export interface LayerTimes {
   around(group: Group, widths: Widths): number;
 }
 
+/** The same with what was measured: milliseconds by what a layer is. */
+export interface MeasuredTimes extends LayerTimes {
+  readonly measured: ReadonlyMap<string, number>;
+}
+
 /** Sizes of an axis at which layers are timed, from the smallest; between them times are interpolated. */
 const steps = 8;
 
@@ -32,6 +37,7 @@ const known = new WeakMap<Runtime, Map<string, number>>();
  * eight of its outputs: what narrower layers really save on this runtime, whose kernels work on blocks of channels.
  *
  * @param timed called with how many layer shapes are done
+ * @param kept times measured before, which count again: no two measurements give the same
  * @throws PareError where the runtime can't profile
  */
 export async function layerTimes(
@@ -40,8 +46,9 @@ export async function layerTimes(
   runtime: Runtime,
   signal: AbortSignal,
   timed: (done: number, total: number) => void = () => {},
-): Promise<LayerTimes> {
-  const cache = known.get(runtime) ?? new Map<string, number>();
+  kept: ReadonlyMap<string, number> = new Map(),
+): Promise<MeasuredTimes> {
+  const cache = new Map([...(known.get(runtime) ?? []), ...kept]);
   known.set(runtime, cache);
   const layers = layerSizes(found, groups, productsOf(found)).map((layer) => tableOf(found, layer));
   const missing = new Map<string, Single>();
@@ -61,7 +68,12 @@ export async function layerTimes(
   });
   const byGroup = new Map(groups.map((group) => [group, times.filter(({ layer }) => layer.groups.includes(group))]));
   const sum = (some: typeof times, widths: Widths): number => some.reduce((total, { at }) => total + at(widths), 0);
-  return { total: (widths) => sum(times, widths), around: (group, widths) => sum(byGroup.get(group)!, widths) };
+  const keys = layers.flatMap(({ cells }) => cells.flat().map(({ key }) => key));
+  return {
+    total: (widths) => sum(times, widths),
+    around: (group, widths) => sum(byGroup.get(group)!, widths),
+    measured: new Map(keys.map((key) => [key, cache.get(key)!])),
+  };
 }
 
 /** One layer at one size, as a graph of its own. */

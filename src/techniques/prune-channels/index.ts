@@ -8,7 +8,6 @@ import { observeTypes } from "../../platform/observe.ts";
 import { type Allocation, allocate } from "../../pruning/allocation.ts";
 import { needsData, needsGradients, unitScores } from "../../pruning/importance.ts";
 import { type Couplings, type Cuts, couplings, cutUnits, type Group } from "../../pruning/index.ts";
-import { layerTimes } from "../../pruning/layer-times.ts";
 import { reestimateBatchNorm } from "../../pruning/repair-batch-norm.ts";
 import { compensate } from "../../pruning/repair-inputs.ts";
 import { refitLayers } from "../../pruning/repair-outputs.ts";
@@ -19,6 +18,7 @@ import { type Chosen, chosenGroups } from "./groups.ts";
 import { type PruneChannelsOptions, pruneChannelsOptions } from "./options.ts";
 import { regularized } from "./regularize.ts";
 import { report } from "./report.ts";
+import { keptTimes } from "./times.ts";
 
 const who = "prune-channels";
 
@@ -140,9 +140,7 @@ async function allocated(
   const world = { runtime, random, signal, log, ...(batches && { batches }) };
   const scores = await unitScores(found, groups, options.importance, options.normalization, world);
   const timed = options.allocation === "latency" || options.of === "latency";
-  const times = timed
-    ? await layerTimes(found, groups, runtime, signal, (done, total) => context.progress(done, total, "layer shapes"))
-    : undefined;
+  const times = timed ? await keptTimes(found, groups, context) : undefined;
   return allocate(found, scores, { ...options, own }, times);
 }
 

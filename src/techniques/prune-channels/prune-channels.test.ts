@@ -175,6 +175,38 @@ describe("prune-channels", () => {
     expect(lines.some((line) => /measured ms of layers \S+ -> \S+ \(-\d/.test(line))).toBe(true);
   });
 
+  test("continues training after a cut by measured time, without measuring anew", async () => {
+    const files = new Map<string, Uint8Array>();
+    const store = {
+      read: async (name: string) => files.get(name),
+      write: async (name: string, bytes: Uint8Array) => void files.set(name, bytes),
+    };
+    const options = { ratio: 0.4, allocation: "latency", epochs: 2, batch: 8, holdOut: 0 } as const;
+    const run = async (stopAt: number) => {
+      const stop = new AbortController();
+      const seen: string[] = [];
+      const progress = (done: number, _: number, unit?: string): void => {
+        seen.push(`${unit} ${done}`);
+        if (unit === "steps" && done === stopAt) stop.abort();
+      };
+      // a runtime of its own has measured nothing yet
+      const own = await runtime({ threads: 1 });
+      const context = { ...testContext(own), data: samplesOf(32), training: { store }, progress, signal: stop.signal };
+      const cut = await Promise.allSettled([pruneChannels(options).apply(network(), context)]);
+      return { cut: cut[0], seen };
+    };
+    const first = await run(3);
+    expect(first.cut.status).toBe("rejected");
+    expect(first.seen.some((line) => line.startsWith("layer shapes"))).toBe(true);
+    const second = await run(-1);
+    expect(second.cut.status).toBe("fulfilled");
+    expect(second.seen.some((line) => line.startsWith("layer shapes"))).toBe(false);
+    expect(second.seen.find((line) => line.startsWith("steps"))).not.toBe("steps 1");
+    files.set("layer-times", Uint8Array.of(1));
+    const damaged = await run(-1);
+    expect(damaged.cut).toMatchObject({ reason: { message: expect.stringContaining("layer-times: is damaged") } });
+  });
+
   test.each(["group-lasso", "growing"] as const)("trains before the cut (%s) and after it", async (regularize) => {
     const shown: Exhibit[] = [];
     const lines: string[] = [];
