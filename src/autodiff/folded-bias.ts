@@ -49,6 +49,19 @@ export function foldedBiasOf(node: Node): FoldedBias {
   return { epsilon: floatAttribute(node, "epsilon", 1e-5), parts: intAttribute(node, "parts", 1) };
 }
 
+/** Names of a node's inputs. */
+export function foldedBiasInputs({ inputs }: Node): FoldedBiasInputs<string> {
+  const [gamma, beta, mean, variance, weightStep, readStep] = inputs as [
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+  ];
+  return { gamma, beta, mean, variance, weightStep, readStep, bias: inputs[6] };
+}
+
 /** What a step behind normalization is at least: a channel whose factor is 0 has one too, and it divides. */
 export const leastFoldedStep = 2 ** -60;
 

@@ -1,5 +1,6 @@
 import { float, floatAttribute, intAttribute, intsAttribute } from "../../graph/graph.ts";
 import { float32, sizeOf } from "../../tensor/tensor.ts";
+import { foldedBiasInputs } from "../folded-bias.ts";
 import type { Backward, Rule } from "../rule.ts";
 import { ints, scalar } from "../writer.ts";
 import {
@@ -60,15 +61,7 @@ export const batchNormalizationRule: Rule = (g) => {
 
 /** Straight through rounding: with r = 1/√(variance + ε), dβ = dy, dγ = r (b - mean) dy, db = γr dy. */
 export const foldedBiasRule: Rule = (g) => {
-  const [gamma, , mean, variance, , , bias] = g.node.inputs as [
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-    string?,
-  ];
+  const { gamma, mean, variance, bias } = foldedBiasInputs(g.node);
   const dy = dyOf(g);
   const inverse = inverseDeviation(g, variance);
   const shift = (): string => (bias ? sub(g, bias, mean) : neg(g, mean));
