@@ -160,16 +160,18 @@ function spatialWeights(node: Node, layout: Layout): string {
   const [x, dy] = node.inputs as [string, string];
   const { window, input, output } = geometry(node);
   const { kernel, strides, dilations, begins } = window;
-  const [n, , height, width] = input as [number, number, number, number];
+  const [given, , height, width] = input as [number, number, number, number];
   const [, , h, w] = output as [number, number, number, number];
+  // images are channels here: from a whole block on the kernel takes whole blocks alone, and empty images fill the last
+  const n = given < block ? given : padded(given);
   const [ins, outs] = [padded(input[1]!) / block, padded(output[1]!) / block];
   const [rows, columns] = kernel.map((k, i) => (output[i + 2]! - 1) * strides[i]! + (k - 1) * dilations[i]! + 1) as [
     number,
     number,
   ];
-  const lines = g.op("Reshape", [layout.blocked(x, input), ints(g, [n * ins, height, width * block])]);
+  const lines = g.op("Reshape", [layout.blocked(x, input), ints(g, [given * ins, height, width * block])]);
   const ends = [rows - height - begins[0]!, columns - width - begins[1]!] as const;
-  const pads = [0, begins[0]!, begins[1]! * block, 0, ends[0], ends[1] * block];
+  const pads = [0, begins[0]!, begins[1]! * block, (n - given) * ins, ends[0], ends[1] * block];
   const whole = pads.every((pad) => pad === 0) ? lines : g.op("Pad", [lines, ints(g, pads), scalar(g, 0)]);
   const images = g.op("Reshape", [whole, ints(g, [n, ins, rows, columns * block])]);
   const planes =
@@ -180,7 +182,9 @@ function spatialWeights(node: Node, layout: Layout): string {
   const few = 2 * padded(output[1]!) * sizeOf(kernel) <= h * w;
   const together = few ? 1 : ([8, 4, 2].find((size) => n % size === 0) ?? 1);
   const groups = n / together;
-  const split = g.op("Reshape", [layout.blocked(dy, output), ints(g, [groups, together, outs, h * w * block])]);
+  const errors = layout.blocked(dy, output);
+  const all = n === given ? errors : g.op("Pad", [errors, ints(g, [0, 0, 0, 0, n - given, 0, 0, 0]), scalar(g, 0)]);
+  const split = g.op("Reshape", [all, ints(g, [groups, together, outs, h * w * block])]);
   const swapped = together === 1 || outs === 1 ? split : g.op("Transpose", [split], { perm: [0, 2, 1, 3] });
   const filters = g.op("Reshape", [swapped, ints(g, [groups * outs * block, together, h, w])]);
   const taps = g.op(`${nchwc}:Conv`, [planes, filters], {
