@@ -4,6 +4,7 @@ import type { Runtime } from "../platform/runtime.ts";
 import { type Random, random } from "../random.ts";
 import type { Context } from "../techniques/technique.ts";
 import type { CommonFlags } from "./flags.ts";
+import { printable } from "./printable.ts";
 import { silent, type Watcher, watcher } from "./progress.ts";
 
 /** What a command works with: the machine, the randomness, the person watching. */
@@ -48,7 +49,7 @@ export async function environment(flags: CommonFlags, signal: AbortSignal): Prom
     }),
     print(text) {
       eyes.clear();
-      if (!json) process.stdout.write(text);
+      if (!json) process.stdout.write(printable(text));
     },
     json(value) {
       eyes.clear();

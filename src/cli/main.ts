@@ -3,6 +3,8 @@ import { didYouMean, messageOf, PareError } from "../errors.ts";
 import { version } from "../version.ts";
 import { commands } from "./commands.ts";
 import { Interrupted, interruptedStatus, interruptSignal } from "./interrupt.ts";
+import { printable } from "./printable.ts";
+import { clearProgress } from "./progress.ts";
 
 /** Exit status: the user can fix it. */
 const userStatus = 1;
@@ -15,15 +17,21 @@ const bugStatus = 70;
  * @param argv arguments after the program's name
  */
 export async function main(argv: readonly string[]): Promise<void> {
-  // a reader that has seen enough (`pare print m.onnx | head`) is no error
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : bugStatus));
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", notWritten);
   try {
     const program = await programFor(argv, interruptSignal());
     await program.parseAsync(argv, { from: "user" });
   } catch (error) {
+    clearProgress();
     process.exitCode = report(error);
     if (process.exitCode === interruptedStatus) process.exit();
   }
+}
+
+/** A reader that has seen enough (`pare print m.onnx | head`) is no error, and files are still to be written. */
+function notWritten(error: NodeJS.ErrnoException): void {
+  if (error.code !== "EPIPE")
+    process.exitCode = write(`pare: the output can't be printed (${error.message}).`, userStatus);
 }
 
 /** The program with every command listed, and the one that `argv` names built in full: the others cost no import. */
@@ -62,6 +70,6 @@ function report(error: unknown): number {
 }
 
 function write(message: string, status: number): number {
-  process.stderr.write(`${message}\n`);
+  process.stderr.write(`${printable(message)}\n`);
   return status;
 }

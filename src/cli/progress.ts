@@ -1,4 +1,5 @@
 import type { SingleBar } from "cli-progress";
+import { printable } from "./printable.ts";
 
 /** Lines and progress for the person watching, on stderr: stdout belongs to results. */
 export interface Watcher {
@@ -23,7 +24,7 @@ export async function watcher(): Promise<Watcher> {
 function lineWatcher(): Watcher {
   let [last, counted, before] = [0, "", 0];
   return {
-    note: (message) => void process.stderr.write(`${message}\n`),
+    note: (message) => void process.stderr.write(`${printable(message)}\n`),
     progress(done, total, what, detail) {
       const now = performance.now();
       if (what !== counted || done < before) last = now;
@@ -36,19 +37,24 @@ function lineWatcher(): Watcher {
   };
 }
 
+/** The bar that is on the terminal: its timer keeps the process alive, and the cursor is hidden as long as it is there. */
+let bar: SingleBar | undefined;
+
+/** Takes the bar away, if there is one, and gives the cursor back. */
+export function clearProgress(): void {
+  bar?.stop();
+  bar = undefined;
+}
+
 async function barWatcher(): Promise<Watcher> {
   const { default: bars } = await import("cli-progress");
-  let bar: SingleBar | undefined;
   let shown = "";
-  const clear = (): void => {
-    bar?.stop();
-    bar = undefined;
-  };
+  process.on("exit", clearProgress);
   return {
-    clear,
+    clear: clearProgress,
     note(message) {
-      clear();
-      process.stderr.write(`${message}\n`);
+      clearProgress();
+      process.stderr.write(`${printable(message)}\n`);
     },
     progress(done, total, what, detail = "") {
       if (bar && what === shown && done < total) {
@@ -56,7 +62,7 @@ async function barWatcher(): Promise<Watcher> {
         bar.update(done, { detail });
         return;
       }
-      clear();
+      clearProgress();
       if (done >= total) return;
       shown = what;
       const format = `  {bar} {value} of {total} ${what}, {eta_formatted} left  {detail}`;
