@@ -73,7 +73,8 @@ async function ours(graph: Graph, dataset: Dataset, method: Method): Promise<Gra
     ...dataset,
     splits: ["calibration"],
     size: () => Math.min(samples, dataset.size("calibration") ?? samples),
-    batches: (options) =>
+    // in stored order, as the Python tool is fed: a seed would choose others
+    batches: ({ seed: _, ...options }) =>
       dataset.batches({
         ...options,
         split: "calibration",

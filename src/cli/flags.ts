@@ -94,8 +94,10 @@ export function wholeNumber(text: string): number {
 
 /** Parses a share given as "1%" or "0.01"; 1 alone could mean one per cent or all. */
 export function share(text: string): number {
-  const value = text.endsWith("%") ? Number(text.slice(0, -1)) / 100 : Number(text);
-  if (text.trim() === "" || !(value >= 0 && value <= 1) || (value === 1 && !text.endsWith("%")))
+  const percent = text.endsWith("%");
+  const digits = percent ? text.slice(0, -1) : text;
+  const value = digits.trim() === "" ? Number.NaN : Number(digits) / (percent ? 100 : 1);
+  if (!(value >= 0 && value <= 1) || (value === 1 && !percent))
     throw new InvalidArgumentError("It takes a share: 1% or 0.01.");
   return value;
 }

@@ -14,6 +14,12 @@ export function measuring({ runtime, seed, signal, watcher }: Environment): Omit
     progress: watcher.progress,
     compressor: nodeCompressor,
     peakMemory: (graph) => peakMemoryOf(graph, runtime, signal),
-    command: `pare ${process.argv.slice(2).join(" ")}`,
+    command: commandLine(),
   };
+}
+
+/** The command that runs, as a shell takes it. */
+export function commandLine(args: readonly string[] = process.argv.slice(2)): string {
+  const quoted = args.map((text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`));
+  return ["pare", ...quoted].join(" ");
 }

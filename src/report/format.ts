@@ -52,7 +52,8 @@ export function compact(n: number): string {
 /** A time given in milliseconds: "85.0 µs", "12.3 ms", "4.10 s", "3 min 5 s", "2 h 10 min". */
 export function milliseconds(ms: number): string {
   const seconds = Math.round(ms / 1e3);
-  if (seconds >= 3600) return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+  const minutes = Math.round(seconds / 60);
+  if (seconds >= 3600) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
   if (seconds >= 60) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
   if (ms === 0) return "0 ms";
   return scaled(ms, [
