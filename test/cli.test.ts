@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { load } from "../src/platform/node.ts";
@@ -85,12 +85,28 @@ describe("mistakes end with a message, status 1, no stack and no file", () => {
     [["compress", model, "-o", "o.onnx", ...data, "--target", "speed"], "Allowed choices are"],
     [["compress", model, "-o", "o.onnx", "--recipe", "r.yaml"], "r.yaml, step 1: unknown technique 'simplfy'."],
     [["compress", model, "-o", "o.onnx", "--recipe", "none.yaml"], "none.yaml"],
+    [["compress", model, "-o", "o.onnx", "--recipe", "digits"], "digits: there is no such recipe file"],
+    [["compress", model, "-o", "o.onnx", ...data, "--max-drop", "%"], "It takes a share"],
+    [["compress", model, "-o", "o.onnx", ...data, "--work", "r.yaml"], "r.yaml is not a folder."],
+    [["compress", model, "-o", "o.onnx", "--recipe", "r.json", ...data, "--report", "r.json"], "is the input"],
+    [["simplify", model, "-o", "o.onnx", "--report", "folder.html"], "folder.html: is a folder."],
+    [["simplify", model, "-o", "locked.onnx"], "locked.onnx: is write-protected."],
+    [["prune-weights", model, "-o", "o.onnx", ...data, "--log", "l.jsonl"], "--log: nothing is trained."],
+    [["finetune", model, "-o", "teacher.onnx", ...data, "--teacher", "teacher.onnx"], "is the input"],
+    [["finetune", model, "-o", "o.onnx", ...data, "--log", model], "is the input"],
+    [
+      ["train", "--arch", "lenet-5", "-o", "o.onnx", ...data, "--epochs", "0", "--report", "o.html"],
+      "with --epochs 0 nothing is trained, which --report is for.",
+    ],
   ];
   test.each(cases)("pare %j", async (args, message) => {
     writeFileSync(join(folder, "broken.onnx"), readFileSync(join(folder, model)).subarray(0, 5000));
     writeFileSync(join(folder, "empty.onnx"), "");
     writeFileSync(join(folder, "r.yaml"), "steps: [simplfy]\n");
-    mkdirSync(join(folder, "empty"));
+    writeFileSync(join(folder, "r.json"), '{ "steps": ["simplify"] }');
+    copyFileSync(join(folder, model), join(folder, "teacher.onnx"));
+    writeFileSync(join(folder, "locked.onnx"), "", { mode: 0o444 });
+    for (const name of ["empty", "folder.html"]) mkdirSync(join(folder, name));
     const before = files();
     const { status, stdout, stderr } = await run(...args);
     expect(stderr).toContain(message);
@@ -171,6 +187,26 @@ describe("commands", () => {
   });
 });
 
+test("an error behind a progress bar ends the process, and gives the cursor back", async () => {
+  const terminal = ["--import", "data:text/javascript,process.stderr.isTTY = true"];
+  const child = start(["finetune", model, ...data, "-o", "o.onnx", "--rate", "1e30"], folder, terminal);
+  let said = "";
+  child.stderr!.on("data", (chunk) => (said += chunk));
+  const status = await new Promise<number | null>((done) => child.on("close", (code) => done(code)));
+  expect(status, said).toBe(1);
+  expect(said).toContain("steps, ");
+  expect(said).toContain("\u001b[?25l");
+  expect(said.lastIndexOf("\u001b[?25h")).toBeGreaterThan(said.lastIndexOf("\u001b[?25l"));
+}, 60_000);
+
+test("a reader that has gone takes no report away", async () => {
+  const child = start(["evaluate", model, ...data, "--limit", "50", "--seconds", "0", "--report", "out.md"], folder);
+  child.stdout!.destroy();
+  const status = await new Promise<number | null>((done) => child.on("exit", (code) => done(code)));
+  expect(status).toBe(0);
+  expect(readFileSync(join(folder, "out.md"), "utf8")).toContain("top-1");
+}, 60_000);
+
 describe("compress", () => {
   const quick = ["--target", "size", "--limit", "400", "--calibration", "64", "--time-limit", "30s"];
 
@@ -228,6 +264,22 @@ describe("compress", () => {
     const again = json(await run(...args)) as typeof first;
     expect(again.ledger.map(({ resumed }) => resumed)).toEqual([true, false]);
     expect(digest("o.onnx")).toBe(bytes);
+    const whole = json(await run(...args)) as typeof first;
+    expect(whole.ledger.map(({ resumed }) => resumed)).toEqual([true, true]);
+  }, 240_000);
+
+  test("a recipe that trains learns from the training split, not from the few samples to calibrate with", async () => {
+    const options = "{ sparsity: 0.5, epochs: 1, batch: 50, holdOut: 0 }";
+    writeFileSync(join(folder, "r.yaml"), `steps:\n  - prune-weights: ${options}\n`);
+    const flags = ["--recipe", "r.yaml", "--calibration", "50", "--limit", "100", "--log", "log.jsonl", "--json"];
+    const { ledger } = json(await run("compress", model, "-o", "o.onnx", ...data, ...flags)) as {
+      ledger: { step: string }[];
+    };
+    expect(ledger.map(({ step }) => step)).toEqual(["prune-weights"]);
+    const lines = readFileSync(join(folder, "log.jsonl"), "utf8").trim().split("\n");
+    const { step } = JSON.parse(lines.at(-1)!) as { step: number };
+    expect(step).toBeGreaterThan(2);
+    expect(files()).toEqual(["digits", "log.jsonl", "o.onnx", "r.yaml"]);
   }, 240_000);
 });
 
@@ -242,6 +294,19 @@ describe("an interrupted run", () => {
     child.kill("SIGINT");
     expect(await ended).toBe(130);
     expect({ files: files(), model: digest(model) }).toEqual(before);
+  }, 60_000);
+
+  test("while the report is measured, the message tells that the model is there", async () => {
+    const child = start(["simplify", model, "-o", "out.onnx", ...["--report", "out.html"]], folder);
+    let said = "";
+    child.stderr!.on("data", (chunk) => (said += chunk));
+    const ended = new Promise<number | null>((done) => child.on("close", (status) => done(status)));
+    // the ledger's line is printed once the model is saved
+    await new Promise<void>((seen) => child.stdout!.once("data", () => seen()));
+    child.kill("SIGINT");
+    expect(await ended).toBe(130);
+    expect(said).toContain("interrupted. out.onnx is written, its report is not.");
+    expect(files()).toEqual(["digits", "out.onnx"]);
   }, 60_000);
 
   test.each([300, 900, 2500])(

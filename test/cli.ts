@@ -33,8 +33,8 @@ export function removeBuild(): void {
 }
 
 /** Starts `pare` with arguments in a folder. */
-export function start(args: readonly string[], cwd: string): ChildProcess {
-  return spawn(process.execPath, [bin, ...args], { cwd });
+export function start(args: readonly string[], cwd: string, node: readonly string[] = []): ChildProcess {
+  return spawn(process.execPath, [...node, bin, ...args], { cwd });
 }
 
 /** Runs `pare` to its end. */

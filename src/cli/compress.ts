@@ -11,13 +11,17 @@ import type { Target } from "../recipe/target.ts";
 import { planReports, verdictReport } from "../report/compress.ts";
 import { ledgerLine } from "../report/document.ts";
 import type { Report } from "../report/report.ts";
-import type { Step } from "../techniques/technique.ts";
+import { trains } from "../techniques/recovery.ts";
+import type { Step, TrainingContext } from "../techniques/technique.ts";
+import type { OpenData } from "./data.ts";
 import { cutData, finalReport, type Job, type JobFlags, judgeOptions, stepCaches } from "./job.ts";
 import { peakMemoryOf } from "./memory.ts";
+import { judgedTraining, untilInterrupted } from "./training.ts";
 
 /** Flags of `pare compress`. */
 export interface CompressFlags extends JobFlags {
   readonly data?: string;
+  readonly log?: string;
   readonly recipe?: string;
   readonly target: Target;
   readonly maxDrop: number;
@@ -29,6 +33,8 @@ export interface CompressFlags extends JobFlags {
 /** A compression to do. */
 export interface CompressJob extends Job {
   readonly flags: CompressFlags;
+  /** Opens the data once more, in another thread, for steps with these options to train on. */
+  openTraining(options: readonly Step["options"][]): Promise<OpenData>;
 }
 
 /** A finished compression; without a graph, nothing was worth handing out. */
@@ -38,14 +44,38 @@ export interface Done {
   readonly report?: Report;
 }
 
-/** Runs a recipe: every step measured on the selection samples, the whole on the confirmation samples. */
-export async function runRecipe(job: CompressJob, { steps, name }: Recipe): Promise<Done> {
-  const { env, graph, data } = job;
-  const parts = data && (await cutData(job, data));
+/**
+ * Runs a recipe: every step measured on the selection samples, the whole on the confirmation samples. Steps that train
+ * learn from neither.
+ *
+ * @param work where checkpoints of training go
+ */
+export async function runRecipe(job: CompressJob, recipe: Recipe, work: string): Promise<Done> {
+  const { env, data } = job;
+  const learning = recipe.steps.map(({ options }) => options).filter(trains);
+  const parts = data && (await cutData(job, data, learning.length > 0));
+  if (!parts || learning.length === 0) return runSteps(job, recipe, parts);
+  const openTraining = (): Promise<OpenData> => job.openTraining(learning);
+  const training = await judgedTraining({ flags: job.flags, data, openTraining }, parts, work);
+  try {
+    return await untilInterrupted(env, work, () => runSteps(job, recipe, parts, training));
+  } finally {
+    training.close();
+  }
+}
+
+async function runSteps(
+  job: CompressJob,
+  { steps, name }: Recipe,
+  parts: Parts | undefined,
+  training?: TrainingContext,
+): Promise<Done> {
+  const { env, graph } = job;
   const judge = parts && (await makeJudge(graph, { ...judgeOptions(job), parts }));
-  const caches = await cachesOf(job, parts);
+  const caches = await cachesOf(job, parts, training !== undefined);
   const cache = await caches?.(steps);
-  const result = await run(graph, steps, env.context(parts?.calibration), {
+  const context = { ...env.context(parts?.calibration), ...(training && { training }) };
+  const result = await run(graph, steps, context, {
     measure: judge
       ? (changed) => judge.measure(changed)
       : async (changed) => ({ bytes: onnxSize(changed), scores: [] }),
@@ -89,7 +119,9 @@ export async function searchPlan(job: CompressJob): Promise<Done> {
 async function cachesOf(
   job: CompressJob,
   parts: Parts | undefined,
+  learn = false,
 ): Promise<((steps: readonly Step[]) => Promise<StepCache>) | undefined> {
   const { work } = job.flags;
-  return work === undefined ? undefined : stepCaches(job, work, parts ? [parts.calibration] : []);
+  const looked = parts ? [parts.calibration, ...(learn ? [parts.training] : [])] : [];
+  return work === undefined ? undefined : stepCaches(job, work, looked);
 }

@@ -1,12 +1,32 @@
+const nothing = "No file was written or changed.";
+
 /** Why a run was aborted: the reason of the signal given to all long work. */
 export class Interrupted extends Error {
   override readonly name = "Interrupted";
   /** Gives the work as long as it needs to put away what it has; a second Ctrl-C still ends it at once. */
   readonly wait: () => void;
-  constructor(message = "interrupted. No file was written or changed.", wait = () => {}) {
+  constructor(message = `interrupted. ${nothing}`, wait = () => {}) {
     super(message);
     this.wait = wait;
   }
+}
+
+/**
+ * Work whose interruption is told otherwise: by what is there by then.
+ *
+ * @param said the message, without its first word
+ */
+export async function interruptedAs<T>(signal: AbortSignal, said: () => string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw error === signal.reason ? new Interrupted(`interrupted${said()}`) : error;
+  }
+}
+
+/** What is said of interrupted work that keeps its steps in a folder, if it has one. */
+export function keptIn(work: string | undefined): string {
+  return work === undefined ? `. ${nothing}` : `. What is finished is in ${work}: the same command goes on from there.`;
 }
 
 /** Exit status of a program ended by SIGINT: 128 + 2. */

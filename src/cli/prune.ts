@@ -1,17 +1,12 @@
-import { onlySplits } from "../data/only-splits.ts";
 import type { Graph } from "../graph/graph.ts";
 import { save } from "../platform/node.ts";
-import { folderStore } from "../platform/node-checkpoints.ts";
 import { type IterateOptions, type IterateResult, iterate } from "../recipe/iterate.ts";
 import { makeJudge } from "../recipe/judge.ts";
-import type { Parts } from "../recipe/split.ts";
 import { iterateVerdict, originalLine, roundLine, roundReports } from "../report/iterate.ts";
 import type { Report } from "../report/report.ts";
-import type { TrainingContext } from "../techniques/technique.ts";
-import type { TrainRecord } from "../training/train.ts";
 import { keepPreprocess, type OpenData } from "./data.ts";
 import { cutData, finalReport, type Job, type JobFlags, judgeOptions, stepCaches } from "./job.ts";
-import { appendLine, untilInterrupted } from "./training.ts";
+import { judgedTraining, untilInterrupted } from "./training.ts";
 
 /** Flags of `pare prune`, but for those of the techniques. */
 export interface PruneFlags extends JobFlags {
@@ -40,15 +35,15 @@ export async function pruneInRounds(
   const { env, graph, data, search, learn } = job;
   const parts = await cutData(job, data, learn);
   const judge = await makeJudge(graph, { ...judgeOptions(job), parts });
-  const training = learn ? await trainingContext(job, parts, work) : undefined;
+  const training = learn ? await judgedTraining(job, parts, work) : undefined;
   const cache = await stepCaches(job, work, [parts.calibration, ...(training ? [parts.training] : [])]);
   let best: { readonly round: number; readonly graph: Graph } | undefined;
   const { note } = env.watcher;
-  const rounds = async (): Promise<IterateResult> => {
+  const rounds = async (): Promise<readonly [IterateResult, Report]> => {
     try {
       // of what the techniques tell, a line a round is enough
       const context = { ...env.context(parts.calibration), log() {}, ...(training && { training }) };
-      return await iterate(graph, context, judge, {
+      const result = await iterate(graph, context, judge, {
         ...search,
         cache,
         onStart: (size, baseline) => note(originalLine(size, baseline)),
@@ -57,35 +52,17 @@ export async function pruneInRounds(
           if (made) best = { round: round.round, graph: made };
         },
       });
+      return [result, await finalReport(job, parts, result.graph, `${job.name}, pruned in rounds`)];
     } catch (error) {
       if (best && error === env.signal.reason) await save(keepPreprocess(best.graph, data), job.flags.output);
       throw error;
+    } finally {
+      training?.close();
     }
   };
-  const result = await untilInterrupted(env, work, rounds, () =>
+  const [result, report] = await untilInterrupted(env, work, rounds, () =>
     best ? `: ${job.flags.output} is the best so far, of round ${best.round}, not confirmed` : "",
   );
-  training?.close();
-  const report = await finalReport(job, parts, result.graph, `${job.name}, pruned in rounds`);
   const verdict = iterateVerdict(result, search, parts.samples);
   return { result, report: { ...report, ledger: result.ledger, plans: roundReports(result), verdict } };
-}
-
-/** What retraining learns from, and where its checkpoints are. */
-async function trainingContext(
-  { flags, data, openTraining }: PruneJob,
-  parts: Parts,
-  work: string,
-): Promise<TrainingContext & { close(): void }> {
-  const { log } = flags;
-  // a split of its own is read in another thread; the one that scores is not learned from
-  const opened = data.dataset.splits.length > 1 ? (await openTraining()).dataset : undefined;
-  const scored = parts.selection.splits[0];
-  const others = opened?.splits.filter((split) => split !== scored) ?? [];
-  return {
-    data: opened ? onlySplits(opened, others) : parts.training,
-    store: await folderStore(work),
-    ...(log !== undefined && { record: (entry: TrainRecord) => appendLine(log, entry) }),
-    close: () => opened?.close?.(),
-  };
 }

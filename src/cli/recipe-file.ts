@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { didYouMean, fail, messageOf } from "../errors.ts";
@@ -11,7 +11,7 @@ import { parseRecipe, type Recipe, readRecipe } from "../recipe/recipe.ts";
  * @throws PareError where there is neither, or the recipe is wrong
  */
 export async function openRecipe(path: string): Promise<Recipe> {
-  if (!existsSync(path)) {
+  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) {
     const preset = Object.hasOwn(presets, path) ? presets[path] : undefined;
     if (preset) return { name: path, ...parseRecipe(preset, `preset ${path}`) };
     const names = Object.keys(presets);
@@ -21,7 +21,7 @@ export async function openRecipe(path: string): Promise<Recipe> {
       didYouMean(path, names) || `Presets: ${names.join(", ")}`,
     );
   }
-  if (!/\.[cm]?[jt]s$/.test(path)) return readRecipe(readFileSync(path, "utf8"), path);
+  if (!/\.[cm]?[jt]s$/.test(path)) return readRecipe(textOf(path), path);
   let module: { default?: unknown };
   try {
     module = (await import(pathToFileURL(resolve(path)).href)) as { default?: unknown };
@@ -31,4 +31,12 @@ export async function openRecipe(path: string): Promise<Recipe> {
   if (module.default === undefined)
     fail(path, "has no default export", "Export the recipe: export default { steps: [...] }");
   return parseRecipe(module.default, path);
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    return fail(path, `can't be read (${messageOf(error)})`, undefined, error);
+  }
 }

@@ -1,5 +1,6 @@
-import { appendFileSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fail, messageOf } from "../errors.ts";
 import { load, save } from "../platform/node.ts";
 import type { StepCache } from "../recipe/cache.ts";
 import type { LedgerEntry } from "../recipe/ledger.ts";
@@ -16,7 +17,7 @@ interface Line {
  * @param keys a key for every step of the plan, of {@link stepKeys}
  */
 export function workFolder(folder: string, keys: readonly string[]): StepCache {
-  mkdirSync(folder, { recursive: true });
+  written(folder, () => mkdirSync(folder, { recursive: true }));
   const log = join(folder, "steps.jsonl");
   const known = new Map(readLog(log).map(({ key, entry }) => [key, entry]));
   const modelPath = (key: string): string => join(folder, `${key.slice(0, 32)}.onnx`);
@@ -30,12 +31,29 @@ export function workFolder(folder: string, keys: readonly string[]): StepCache {
     async put(index, _step, graph, entry) {
       const key = keys[index]!;
       await save(graph, modelPath(key));
-      appendFileSync(log, `${JSON.stringify({ key, entry } satisfies Line)}\n`);
-      const fd = openSync(log, "r");
-      fsyncSync(fd);
-      closeSync(fd);
+      // a kill may have torn the last line: the next one starts on its own
+      const torn = existsSync(log) && !/(^|\n)$/.test(readFileSync(log, "utf8"));
+      written(log, () => appendLine(log, `${torn ? "\n" : ""}${JSON.stringify({ key, entry } satisfies Line)}\n`));
     },
   };
+}
+
+function appendLine(path: string, line: string): void {
+  const file = openSync(path, "a");
+  try {
+    writeFileSync(file, line);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function written(path: string, write: () => void): void {
+  try {
+    write();
+  } catch (error) {
+    fail(path, `can't be written (${messageOf(error)})`, "Check --work, and the room on its disk", error);
+  }
 }
 
 /** The log's whole lines: a kill in the middle of an append leaves a torn one, which counts as not written. */

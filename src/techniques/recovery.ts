@@ -31,6 +31,11 @@ export const recoveryOptions = z.object({
 /** Options of {@link recover}, defaults filled in. */
 export type RecoveryOptions = z.output<typeof recoveryOptions>;
 
+/** Whether a step of a technique with these options trains: after its change, or before it under a penalty. */
+export function trains({ epochs = 0, regularize = "none" }: Readonly<Record<string, unknown>>): boolean {
+  return Number(epochs) > 0 || regularize !== "none";
+}
+
 /** What {@link recover} needs beside the model and its options. */
 export interface RecoveryContext extends Pick<Context, "runtime" | "random" | "signal" | "log" | "progress"> {
   /** Samples to score with: those to learn from too, where there are no others. */

@@ -11,7 +11,8 @@ import { addDataFlags, openData } from "../data.ts";
 import { environment, terminalOptions } from "../environment.ts";
 import { addCommon, type CommonFlags, count, seconds } from "../flags.ts";
 import { measuring } from "../measuring.ts";
-import { checkReport, writeReport } from "../report-file.ts";
+import { checkPaths } from "../paths.ts";
+import { writeReport } from "../report-file.ts";
 
 /** Flags that say how to measure. */
 export interface MeasureFlags extends CommonFlags {
@@ -62,7 +63,7 @@ export async function measure(
   flags: MeasureFlags,
   signal: AbortSignal,
 ): Promise<void> {
-  if (flags.report !== undefined) checkReport(flags.report);
+  checkPaths({ inputs: [...paths, flags.data], report: flags.report });
   const env = await environment(flags, signal);
   const models: { name: string; graph: Graph }[] = [];
   for (const path of paths) models.push({ name: nameOf(path, paths), graph: await load(path) });

@@ -1,3 +1,4 @@
+import { rmSync } from "node:fs";
 import { basename } from "node:path";
 import { type Command, Option } from "commander";
 import { fail } from "../../errors.ts";
@@ -6,13 +7,16 @@ import { targets } from "../../recipe/target.ts";
 import { reportSections } from "../../report/document.ts";
 import type { Report } from "../../report/report.ts";
 import { renderTerminal } from "../../report/terminal.ts";
-import { type CompressFlags, type CompressJob, runRecipe, searchPlan } from "../compress.ts";
-import { addDataFlags, keepPreprocess, openData } from "../data.ts";
+import { trains } from "../../techniques/recovery.ts";
+import { type CompressFlags, type CompressJob, type Done, runRecipe, searchPlan } from "../compress.ts";
+import { addDataFlags, keepPreprocess, type OpenData, openData } from "../data.ts";
 import { environment, terminalOptions } from "../environment.ts";
 import { addCommon, count, seconds, share } from "../flags.ts";
-import { checkOutput } from "../model-files.ts";
+import { interruptedAs, keptIn } from "../interrupt.ts";
+import { checkPaths } from "../paths.ts";
 import { openRecipe } from "../recipe-file.ts";
-import { checkReport, writeReport } from "../report-file.ts";
+import { writeReport } from "../report-file.ts";
+import { trainingData } from "../training.ts";
 
 /** `pare compress`: searches for what pays within a loss budget, or runs a recipe. */
 export function define(command: Command, signal: AbortSignal): void {
@@ -32,6 +36,10 @@ export function define(command: Command, signal: AbortSignal): void {
     .option("--calibration <number>", "samples for techniques to look at", count, 256)
     .option("--time-limit <time>", "try nothing new after this long", seconds, 100)
     .option("--work <folder>", "keep finished steps there, and take them from there when run again")
+    .option(
+      "--log <file>",
+      "with a recipe that trains: append lines of JSON: loss, accuracy, rate and speed over the steps, and each epoch",
+    )
     .option("--report <file>", "write a report: .html, .md or .json");
   addCommon(command, "json", "quiet", "threads", "seed", "device");
   addDataFlags(command, false);
@@ -44,9 +52,9 @@ async function compressModel(
   flags: CompressFlags,
   signal: AbortSignal,
 ): Promise<void> {
-  const { output, report: reportPath } = flags;
-  checkOutput(output, [model, ...(flags.recipe === undefined ? [] : [flags.recipe])]);
-  if (reportPath !== undefined) checkReport(reportPath);
+  const { output, report: reportPath, log } = flags;
+  const work = flags.work ?? `${output}.work`;
+  checkPaths({ inputs: [model, flags.recipe, flags.data], output, report: reportPath, log, work });
   const recipe = flags.recipe === undefined ? undefined : await openRecipe(flags.recipe);
   if (flags.data === undefined && (!recipe || reportPath !== undefined)) {
     fail("pare compress", "needs data to measure on", "Give --data; only a recipe without report does without");
@@ -57,10 +65,16 @@ async function compressModel(
     signal,
   );
   const graph = await load(model);
-  const data = flags.data === undefined ? undefined : await openData(command, env, model, graph);
-  const job: CompressJob = { env, graph, flags, name: basename(model), ...(data && { data }) };
-  const done = recipe ? await runRecipe(job, recipe) : await searchPlan(job);
+  const open = (more?: Parameters<typeof openData>[4]): Promise<OpenData> => openData(command, env, model, graph, more);
+  const data = flags.data === undefined ? undefined : await open();
+  const openTraining: CompressJob["openTraining"] = (options) => open(trainingData(options, env.seed));
+  const job: CompressJob = { env, graph, flags, openTraining, name: basename(model), ...(data && { data }) };
+  const search = (): Promise<Done> => (recipe ? runRecipe(job, recipe, work) : searchPlan(job));
+  const done = await interruptedAs(signal, () => keptIn(flags.work), search);
   if (done.graph) await save(data ? keepPreprocess(done.graph, data) : done.graph, output, { signal });
+  if (flags.work === undefined && recipe?.steps.some(({ options }) => trains(options))) {
+    rmSync(work, { recursive: true, force: true });
+  }
   if (done.report) env.print(renderTerminal(reportSections(done.report), terminalOptions()));
   env.json(done.report ?? { ledger: done.ledger });
   if (reportPath !== undefined && done.report) await writeReport(done.report, reportPath);

@@ -6,7 +6,7 @@ import { load, save } from "../../platform/node.ts";
 import { bytes } from "../../report/format.ts";
 import { environment } from "../environment.ts";
 import { addCommon, type CommonFlags, count } from "../flags.ts";
-import { checkOutput } from "../model-files.ts";
+import { checkPaths } from "../paths.ts";
 
 interface Flags extends CommonFlags {
   readonly output: string;
@@ -33,7 +33,7 @@ export function define(command: Command, signal: AbortSignal): void {
     .option("--opset <number>", "raise ONNX's own operator set to this version", count);
   addCommon(command, "json", "quiet");
   command.action(async (model: string, flags: Flags) => {
-    checkOutput(flags.output, [model]);
+    checkPaths({ inputs: [model], output: flags.output });
     const env = await environment(flags, signal);
     const before = await load(model, { layout: flags.layout });
     const graph = flags.opset === undefined ? before : convertOpset(before, flags.opset);

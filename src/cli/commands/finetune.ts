@@ -15,8 +15,9 @@ import { addDataFlags, keepPreprocess, type OpenData, openData } from "../data.t
 import { type Environment, environment } from "../environment.ts";
 import { addCommon, addFlags, type CommonFlags, readFlags } from "../flags.ts";
 import { machineOf } from "../machine.ts";
-import { checkOutput } from "../model-files.ts";
-import { checkReport, writeReport } from "../report-file.ts";
+import { commandLine } from "../measuring.ts";
+import { checkPaths } from "../paths.ts";
+import { writeReport } from "../report-file.ts";
 import { appendLine, untilInterrupted } from "../training.ts";
 
 /** Flags that training commands share. */
@@ -56,12 +57,18 @@ export function addTrainFlags(command: Command, schema: TrainSchema): void {
   addDataFlags(command, true);
 }
 
+/** Refuses paths that could not be written, or that are read; `inputs` are those beside the flags. */
+export function checkTrainPaths(flags: TrainFlags, inputs: readonly string[] = []): void {
+  const { output, report, log, data, teacher, lossGraph } = flags;
+  checkPaths({ inputs: [...inputs, data, teacher, lossGraph], output, report, log });
+}
+
 /** `pare finetune`: trains a model further. */
 export function define(command: Command, signal: AbortSignal): void {
   command.argument("<model>", "an ONNX or Keras file");
   addTrainFlags(command, finetuneOptions);
   command.action(async (model: string, flags: TrainFlags) => {
-    checkOutput(flags.output, [model]);
+    checkTrainPaths(flags, [model]);
     const env = await environment(flags, signal);
     const graph = await load(model);
     const data = await openTrainingData(command, env, model, graph, flags, finetuneOptions);
@@ -101,7 +108,6 @@ interface Job {
 /** Trains, saves and reports. */
 export async function trainModel(command: Command, env: Environment, job: Job): Promise<void> {
   const { graph, name, shape = {}, data, flags, schema } = job;
-  if (flags.report !== undefined) checkReport(flags.report);
   const options = readFlags(command, schema);
   const work = flags.work ?? `${flags.output}.work`;
   let last: StepProgress | undefined;
@@ -146,7 +152,7 @@ export async function trainModel(command: Command, env: Environment, job: Job): 
     data: data.dataset.name,
     machine: machineOf(env.runtime),
     seed: env.seed,
-    command: `pare ${process.argv.slice(2).join(" ")}`,
+    command: commandLine(),
   });
   await writeReport(report, flags.report);
 }

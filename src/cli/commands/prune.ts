@@ -9,14 +9,15 @@ import { type CutterName, cutter, cutterNames, cutterTechnique } from "../../rec
 import { parseSizeTarget, type SizeTarget } from "../../recipe/iterate-size.ts";
 import { reportSections } from "../../report/document.ts";
 import { renderTerminal } from "../../report/terminal.ts";
-import { recoveryOptions } from "../../techniques/recovery.ts";
+import { recoveryOptions, trains } from "../../techniques/recovery.ts";
 import { checkSelection, selectionOptions } from "../../techniques/selection.ts";
 import { addDataFlags, keepPreprocess, type OpenData, openData } from "../data.ts";
 import { environment, terminalOptions } from "../environment.ts";
 import { addCommon, addFlags, count, readFlags, share } from "../flags.ts";
-import { checkOutput } from "../model-files.ts";
+import { checkPaths } from "../paths.ts";
 import { type PruneFlags, type PruneJob, pruneInRounds } from "../prune.ts";
-import { checkReport, writeReport } from "../report-file.ts";
+import { writeReport } from "../report-file.ts";
+import { trainingData } from "../training.ts";
 
 interface Flags extends PruneFlags {
   readonly by: readonly CutterName[];
@@ -90,8 +91,8 @@ export function define(command: Command, signal: AbortSignal): void {
 
 async function prune(command: Command, model: string, flags: Flags, signal: AbortSignal): Promise<void> {
   const { output, report: reportPath } = flags;
-  checkOutput(output, [model]);
-  if (reportPath !== undefined) checkReport(reportPath);
+  const work = flags.work ?? `${output}.work`;
+  checkPaths({ inputs: [model, flags.data], output, report: reportPath, log: flags.log, work });
   const shared = readFlags(command, sharedOptions);
   const options = flags.by.map((name) => ({ ...shared, ...ownOptions(command, name) }));
   const search = searchOf(command, flags, options);
@@ -99,14 +100,12 @@ async function prune(command: Command, model: string, flags: Flags, signal: Abor
   const graph = await load(model);
   checkSelection(shared, graph, "pare prune");
   const open = (more?: Parameters<typeof openData>[4]): Promise<OpenData> => openData(command, env, model, graph, more);
-  const { holdOut } = shared;
   const job: PruneJob = {
     ...{ env, graph, flags, search, name: basename(model) },
     data: await open(),
-    learn: options.some(({ epochs }) => epochs > 0),
-    openTraining: () => open({ background: true, ...(holdOut > 0 && { holdOut: { share: holdOut, seed: env.seed } }) }),
+    learn: options.some(trains),
+    openTraining: () => open(trainingData([shared], env.seed)),
   };
-  const work = flags.work ?? `${output}.work`;
   const { result, report } = await pruneInRounds(job, work);
   if (result.graph) await save(keepPreprocess(result.graph, job.data), output, { signal });
   if (flags.work === undefined) rmSync(work, { recursive: true, force: true });

@@ -12,11 +12,12 @@ import { renderTerminal } from "../../report/terminal.ts";
 import { addDataFlags, keepPreprocess, openData } from "../data.ts";
 import { environment, terminalOptions } from "../environment.ts";
 import { addCommon, count, share } from "../flags.ts";
+import { interruptedAs, keptIn } from "../interrupt.ts";
 import type { JobFlags } from "../job.ts";
-import { checkOutput } from "../model-files.ts";
+import { checkPaths } from "../paths.ts";
 import { searchFormats } from "../quantize.ts";
-import { checkReport, writeReport } from "../report-file.ts";
-import { checkTextFile, writeText } from "../text-file.ts";
+import { writeReport } from "../report-file.ts";
+import { writeText } from "../text-file.ts";
 
 interface Flags extends JobFlags {
   readonly data: string;
@@ -72,9 +73,7 @@ export function define(command: Command, signal: AbortSignal): void {
 
 async function quantize(command: Command, model: string, flags: Flags, signal: AbortSignal): Promise<void> {
   const { output, report: reportPath, savePlan, target, damage, samples, minElements, work } = flags;
-  checkOutput(output, [model]);
-  if (reportPath !== undefined) checkReport(reportPath);
-  if (savePlan !== undefined) checkTextFile(savePlan, "plan", [".yaml", ".yml"]);
+  checkPaths({ inputs: [model, flags.data], output, report: reportPath, plan: savePlan, work });
   const env = await environment(flags, signal);
   const graph = await load(model);
   const data = await openData(command, env, model, graph);
@@ -87,7 +86,11 @@ async function quantize(command: Command, model: string, flags: Flags, signal: A
     ...(maxDrop !== undefined && { maxDrop }),
   };
   const job = { ...{ env, graph, flags, data, search, name: basename(model) }, ...(work !== undefined && { work }) };
-  const { result, report } = await searchFormats(job);
+  const { result, report } = await interruptedAs(
+    signal,
+    () => keptIn(work),
+    () => searchFormats(job),
+  );
   if (result.graph) await save(keepPreprocess(result.graph, data), output, { signal });
   if (savePlan !== undefined && result.chosen) writeText(savePlan, planText(result.chosen, basename(model)));
   env.print(renderTerminal(reportSections(report), terminalOptions()));

@@ -1,6 +1,5 @@
 import { rmSync } from "node:fs";
 import type { Command } from "commander";
-import type { DatasetOptions } from "../../data/index.ts";
 import { fail } from "../../errors.ts";
 import { onnxSize } from "../../formats/onnx/index.ts";
 import type { Graph } from "../../graph/graph.ts";
@@ -11,6 +10,7 @@ import { run } from "../../recipe/run.ts";
 import { ledgerLine, skipLines } from "../../report/document.ts";
 import { exhibitSections } from "../../report/exhibits.ts";
 import { renderTerminal } from "../../report/terminal.ts";
+import { trains } from "../../techniques/recovery.ts";
 import { checkSelection } from "../../techniques/selection.ts";
 import type { Technique, TrainingContext } from "../../techniques/technique.ts";
 import type { TrainRecord } from "../../training/train.ts";
@@ -18,9 +18,10 @@ import type { CommandModule } from "../commands.ts";
 import { addDataFlags, keepPreprocess, openData } from "../data.ts";
 import { environment, terminalOptions } from "../environment.ts";
 import { addCommon, addFlags, type CommonFlags, readFlags } from "../flags.ts";
-import { checkOutput } from "../model-files.ts";
-import { checkReport, writeReport } from "../report-file.ts";
-import { appendLine, untilInterrupted } from "../training.ts";
+import { interruptedAs } from "../interrupt.ts";
+import { checkPaths } from "../paths.ts";
+import { writeReport } from "../report-file.ts";
+import { appendLine, trainingData, untilInterrupted } from "../training.ts";
 
 interface Flags extends CommonFlags {
   readonly output: string;
@@ -37,16 +38,16 @@ export function techniqueCommand(technique: Technique): CommandModule {
     define(command, signal) {
       command.argument("<model>", "an ONNX or Keras file").requiredOption("-o, --output <file>", "the file to write");
       addFlags(command, technique.options);
-      if (trains(technique)) {
+      if (retrains(technique)) {
         command.option("--teacher <file>", "learn from this model instead of from the one before the technique");
       }
-      if (trains(technique) || learnsRounding(technique)) {
+      if (retrains(technique) || learnsRounding(technique)) {
         command.option(
           "--work <folder>",
           "checkpoints of training: the same command started again continues from there (default: <output>.work, removed at the end)",
         );
       }
-      if (trains(technique)) {
+      if (retrains(technique)) {
         command.option(
           "--log <file>",
           "append lines of JSON: loss, accuracy, rate and speed over the steps, and each epoch",
@@ -67,24 +68,24 @@ async function apply(
   flags: Flags,
   signal: AbortSignal,
 ): Promise<void> {
-  checkOutput(flags.output, [model]);
-  if (flags.report !== undefined) checkReport(flags.report);
+  const { output, report, log, work = `${output}.work` } = flags;
+  checkPaths({ inputs: [model, flags.data, flags.teacher], output, report, log, work });
   const step = technique(readFlags(command, technique.options));
   const env = await environment(flags, signal);
   const graph = await load(model);
   checkSelection(step.options, graph, `pare ${technique.name}`);
-  const training = trains(technique) && Number(step.options.epochs) > 0;
+  const training = trains(step.options);
   if (flags.teacher !== undefined && !(training && step.options.distill)) {
     fail("--teacher", "nothing learns from it", training ? "Leave out --no-distill" : "Give --epochs");
   }
+  if (log !== undefined && !training) fail("--log", "nothing is trained", "Give --epochs, or leave it out");
   const works = training || (learnsRounding(technique) && step.options.rounding !== "nearest");
   const data =
     flags.data === undefined
       ? undefined
-      : await openData(command, env, model, graph, trainingData(step, training, env));
+      : await openData(command, env, model, graph, training ? trainingData([step.options], env.seed) : {});
   const context = env.context(data?.dataset);
   const measure = async (measured: Graph): Promise<Measurement> => ({ bytes: onnxSize(measured), scores: [] });
-  const work = flags.work ?? `${flags.output}.work`;
   const result = works
     ? await untilInterrupted(env, work, async () =>
         run(graph, [step], { ...context, training: await trainingContext(work, flags) }, { measure }),
@@ -92,35 +93,30 @@ async function apply(
     : await run(graph, [step], context, { measure });
   const entry = result.ledger[0]!;
   const made = data ? keepPreprocess(result.graph, data) : result.graph;
-  const saved = await save(made, flags.output, { signal });
+  const saved = await save(made, output, { signal });
   if (works && flags.work === undefined) rmSync(work, { recursive: true, force: true });
   env.print(`${[ledgerLine(entry), ...skipLines(entry)].join("\n")}\n`);
   const found = exhibitSections(result.ledger);
   if (found.length > 0) env.print(`\n${renderTerminal(found, terminalOptions())}`);
   env.json({ input: model, output: saved.path, bytes: saved.bytes, ledger: result.ledger });
-  if (flags.report !== undefined) {
+  if (report !== undefined) {
     const { techniqueReport } = await import("../technique-report.ts");
-    const [input, output] = [
+    const [input, changed] = [
       { path: model, graph },
       { path: saved.path, graph: made },
     ];
-    await writeReport(await techniqueReport(env, { input, output, entry, ...(data && { data }) }), flags.report);
+    const measured = await interruptedAs(
+      signal,
+      () => `. ${saved.path} is written, its report is not.`,
+      () => techniqueReport(env, { input, output: changed, entry, ...(data && { data }) }),
+    );
+    await writeReport(measured, report);
   }
   data?.dataset.close?.();
 }
 
-/** How data is opened: for training in another thread, where a part is held out as well. */
-function trainingData(
-  { options }: { readonly options: Readonly<Record<string, unknown>> },
-  training: boolean,
-  { seed }: { readonly seed: number },
-): Pick<DatasetOptions, "background" | "holdOut"> {
-  const share = training ? Number(options.holdOut) : 0;
-  return { background: training, ...(share > 0 && { holdOut: { share, seed } }) };
-}
-
 /** Whether a technique can retrain. */
-function trains({ options }: Technique): boolean {
+function retrains({ options }: Technique): boolean {
   return "epochs" in options.shape;
 }
 

@@ -1,5 +1,6 @@
 import { type Command, Option } from "commander";
 import { z } from "zod";
+import { fail } from "../../errors.ts";
 import { parseOptions } from "../../options.ts";
 import { save } from "../../platform/node.ts";
 import { random } from "../../random.ts";
@@ -8,8 +9,7 @@ import { finetuneOptions } from "../../training/finetune.ts";
 import { keepPreprocess } from "../data.ts";
 import { environment } from "../environment.ts";
 import { addFlags, readFlags } from "../flags.ts";
-import { checkOutput } from "../model-files.ts";
-import { addTrainFlags, openTrainingData, type TrainFlags, trainModel } from "./finetune.ts";
+import { addTrainFlags, checkTrainPaths, openTrainingData, type TrainFlags, trainModel } from "./finetune.ts";
 
 /** Options of all architectures: each reads what it knows, and refuses the others. */
 const shapeOptions = z.object(
@@ -44,6 +44,13 @@ const scratchOptions = finetuneOptions.extend({
   holdOut: shape.holdOut.unwrap().default(0),
 });
 
+/** Flags that say nothing where nothing is trained. */
+const trainingFlags = ["--report", "--log", "--work", "--teacher", "--loss-graph", "--simplify"];
+
+function isGiven(command: Command, option: Option, flag: string): boolean {
+  return option.long === flag && command.getOptionValueSource(option.attributeName()) === "cli";
+}
+
 /** `pare train`: trains an architecture from nothing. */
 export function define(command: Command, signal: AbortSignal): void {
   command.addOption(
@@ -52,7 +59,7 @@ export function define(command: Command, signal: AbortSignal): void {
   addFlags(command, shapeOptions);
   addTrainFlags(command, scratchOptions);
   command.action(async (flags: TrainFlags & { readonly arch: string }) => {
-    checkOutput(flags.output, []);
+    checkTrainPaths(flags);
     const env = await environment(flags, signal);
     const architecture = architectures[flags.arch]!;
     const given = Object.fromEntries(
@@ -62,6 +69,8 @@ export function define(command: Command, signal: AbortSignal): void {
     const graph = architecture.build(options, random(env.seed).fork("weights"));
     const data = await openTrainingData(command, env, flags.output, graph, flags, scratchOptions);
     if (readFlags(command, scratchOptions).epochs === 0) {
+      const idle = trainingFlags.find((flag) => command.options.some((option) => isGiven(command, option, flag)));
+      if (idle) fail("pare train", `with --epochs 0 nothing is trained, which ${idle} is for`, "Leave it out");
       data.dataset.close?.();
       const saved = await save(keepPreprocess(graph, data), flags.output, { signal });
       env.print(`${saved.path}: untrained\n`);
