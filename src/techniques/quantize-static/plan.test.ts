@@ -48,3 +48,19 @@ test("of nested Concats all have the outer one's scale", async () => {
   const scales = quantized.nodes.filter(({ op }) => op === "QuantizeLinear").map(({ inputs }) => inputs[1]!);
   expect(new Set(scales)).toEqual(new Set(["x_scale", "outer_scale", "y_scale"]));
 });
+
+test("a clamp behind a Concat is left to the scale that it shares", async () => {
+  const graph = network({
+    nodes: [
+      makeNode("Conv", ["x", "w1"], ["a"], {}),
+      makeNode("Conv", ["x", "w2"], ["b"], {}),
+      makeNode("Concat", ["a", "b"], ["joined"], { axis: 1 }),
+      makeNode("Relu", ["joined"], ["r"]),
+      makeNode("Conv", ["r", "w3"], ["y"], {}),
+    ],
+    weights: { w1: noise([8, 3, 3, 3]), w2: noise([8, 3, 3, 3]), w3: noise([8, 16, 3, 3]) },
+  });
+  const { graph: quantized } = await quantize(graph, { target: "size", equalize: false });
+  expect(await kernels(quantized)).toMatchObject({ QLinearConv: 3, QLinearConcat: 1, QuantizeLinear: 1 });
+  expect(await ratio(graph, quantized)).toBeGreaterThan(30);
+});

@@ -254,7 +254,9 @@ function sourceOf(name: string, graph: Graph, integer: ReadonlySet<Node>, values
  * of converting them, and elements are rounded once instead of twice.
  */
 function shareScale(concat: Node, graph: Graph, values: Map<string, string>, fixed: ReadonlyMap<string, Range>): void {
-  const shared = values.get(concat.outputs[0]!)!;
+  let output = concat.outputs[0]!;
+  while (!values.has(output)) output = soleConsumer(graph, output)!.outputs[0]!; // over absorbed clamps
+  const shared = values.get(output)!;
   for (const name of concat.inputs) {
     if (values.get(name) === name && !fixed.has(name) && soleConsumer(graph, name) === concat) values.set(name, shared);
   }
