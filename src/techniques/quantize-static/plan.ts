@@ -13,6 +13,7 @@ import {
   obstacle,
   weightOf,
 } from "./rules.ts";
+import { shareScales } from "./share-scales.ts";
 
 /** What becomes an integer. */
 export interface Plan {
@@ -184,9 +185,7 @@ function trace(
     for (const output of maker.outputs) if (kindOf(maker, graph) === "pass" && output !== "") wish(output);
   }
   for (const name of values.keys()) values.set(name, sourceOf(name, graph, integer, values));
-  for (const node of graph.nodes.toReversed()) {
-    if (isNode(node, "Concat") && integer.has(node)) shareScale(node, graph, values, fixed);
-  }
+  shareScales(graph, { integer, absorbed, fixed }, values);
   return { compute, integer, absorbed, values, fixed, integerOutputs: options.integerOutputs };
 }
 
@@ -247,19 +246,6 @@ function sourceOf(name: string, graph: Graph, integer: ReadonlySet<Node>, values
     at = maker.inputs[0]!;
   }
   return at;
-}
-
-/**
- * Gives what a Concat alone reads the scale of its output: the runtime then copies bytes, which takes a fifth of the time
- * of converting them, and elements are rounded once instead of twice.
- */
-function shareScale(concat: Node, graph: Graph, values: Map<string, string>, fixed: ReadonlyMap<string, Range>): void {
-  let output = concat.outputs[0]!;
-  while (!values.has(output)) output = soleConsumer(graph, output)!.outputs[0]!; // over absorbed clamps
-  const shared = values.get(output)!;
-  for (const name of concat.inputs) {
-    if (values.get(name) === name && !fixed.has(name) && soleConsumer(graph, name) === concat) values.set(name, shared);
-  }
 }
 
 /** Whether a node's integer kernel leaves no float result, so that every reader has to take the dequantized one. */
