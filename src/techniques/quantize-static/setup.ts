@@ -6,9 +6,9 @@ import { intermediates, type ObservedType, observeTypes } from "../../platform/o
 import type { Tensors } from "../../platform/runtime.ts";
 import { selector } from "../selection.ts";
 import type { Context } from "../technique.ts";
-import { inputChannels } from "./bias.ts";
 import type { EmitOptions, Learned } from "./constants.ts";
 import { emit } from "./emit.ts";
+import { inputChannels } from "./input-channels.ts";
 import { narrowestWeight, type Options } from "./options.ts";
 import type { Placed } from "./place.ts";
 import { makePlan, type Plan, type PlanOptions } from "./plan.ts";
@@ -57,7 +57,7 @@ export async function observe(
 ): Promise<Calibration> {
   const { biasCorrection, equalize, weightScales, rounding } = options;
   const seen = biasCorrection || equalize || weightScales === "weighted" || rounding !== "nearest";
-  const channels = seen ? inputChannels(graph, plan, types) : new Map<string, number>();
+  const channels = seen ? inputChannels(graph, plan, types) : new Map<string, ReadonlySet<number>>();
   const sources = [...plan.values.values()].filter((name) => !plan.fixed.has(name));
   const available = context.data?.size() ?? Number.POSITIVE_INFINITY;
   const wanted = new Set([...sources, ...channels.keys()]);
