@@ -165,6 +165,29 @@ describe("what stays float", () => {
     expect(await ratio(reordered, quantized)).toBeGreaterThan(25);
   });
 
+  test("layers inside control flow, each with its reason", async () => {
+    const branch = (op: string, inputs: readonly string[], name: string) =>
+      ({
+        type: "graph",
+        value: makeGraph({ nodes: [makeNode(op, inputs, [name], {}, name)], inputs: [], outputs: [{ name }] }),
+      }) as const;
+    const graph = network({
+      nodes: [
+        makeNode("ReduceMax", ["x"], ["most"], { keepdims: 0 }),
+        makeNode("Greater", ["most", "bound"], ["bright"]),
+        {
+          ...makeNode("If", ["bright"], ["c"], {}, "choice"),
+          attributes: { then_branch: branch("Conv", ["x", "w1"], "inner"), else_branch: branch("Relu", ["x"], "dark") },
+        },
+        makeNode("Conv", ["c", "w2"], ["y"], {}, "outer"),
+      ],
+      weights: { w1: noise([3, 3, 1, 1]), w2: noise([8, 3, 3, 3]), bound: float32([], [0]) },
+    });
+    const { graph: quantized, skips } = await quantize(graph, { target: "size" });
+    expect([...skips]).toEqual([["inner", "it is inside control flow, which is left as it is"]]);
+    expect(await kernels(quantized)).toMatchObject({ If: 1, QLinearConv: 1 });
+  });
+
   test("weights that a caller may override, computed weights, and recurrent layers, each with its reason", async () => {
     const graph = makeGraph({
       ...network({

@@ -1,6 +1,6 @@
 import type { Range } from "../../analysis/ranges.ts";
 import { type Graph, isNode, type Node } from "../../graph/graph.ts";
-import { links, soleConsumer } from "../../graph/walk.ts";
+import { allNodes, links, soleConsumer } from "../../graph/walk.ts";
 import type { ObservedType } from "../../platform/observe.ts";
 import {
   activations,
@@ -66,12 +66,13 @@ export interface PlanOptions {
  */
 export function makePlan(graph: Graph, types: ReadonlyMap<string, ObservedType>, options: PlanOptions): Plan {
   const reasons = new Map<Node, string>();
+  const outer = new Set(graph.nodes);
   let compute = new Set<Node>();
-  for (const node of graph.nodes) {
+  for (const node of allNodes(graph)) {
     const never = neverInteger(node);
     if (never) reasons.set(node, never);
     if (kindOf(node, graph) !== "compute") continue;
-    const reason = refusal(node, graph, types, options);
+    const reason = outer.has(node) ? refusal(node, graph, types, options) : inBody;
     if (reason) reasons.set(node, reason);
     else compute.add(node);
   }
@@ -85,6 +86,8 @@ export function makePlan(graph: Graph, types: ReadonlyMap<string, ObservedType>,
   }
   return { ...plan, left: reasons };
 }
+
+const inBody = "it is inside control flow, which is left as it is";
 
 function refusal(
   node: Node,
