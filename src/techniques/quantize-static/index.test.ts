@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
+import type { Dataset } from "../../data/dataset.ts";
 import { encodeOnnx } from "../../formats/onnx/index.ts";
 import { makeGraph, makeNode } from "../../graph/graph.ts";
 import { float32, int64, toFloat32, toNumbers } from "../../tensor/tensor.ts";
-import { staticSensitivity } from "./index.ts";
+import { quantizeStatic, staticSensitivity } from "./index.ts";
 import {
   classifier,
   contextOf,
@@ -268,6 +269,22 @@ test("NaN data is refused by name, and few samples are remarked on", async () =>
   await expect(quantize(classifier(), {}, bad)).rejects.toThrow("'x' is NaN on sample 1");
   const { log } = await quantize(classifier(), { samples: 3 });
   expect(log[0]).toMatch(/only 3 samples/);
+});
+
+test("samples that do not fill a batch of the model's size are refused with that size", async () => {
+  const batch = { name: "x", type: { kind: "tensor", dtype: "float32", shape: [16, 3, 12, 12] } } as const;
+  const data: Dataset = {
+    ...dataset(),
+    async *batches({ limit = 10, skip = 0 }) {
+      const size = Math.max(0, Math.min(limit, 10 - skip));
+      if (size > 0) yield { inputs: { x: noise([size, 3, 12, 12]) }, size };
+    },
+  };
+  for (const protect of [true, false]) {
+    const step = quantizeStatic({ protect, method: "min-max", biasCorrection: false, equalize: false });
+    const refused = step.apply({ ...classifier(), inputs: [batch] }, contextOf(data));
+    await expect(refused).rejects.toThrow("noise: does not fill a batch of 16, which the model takes. Give 16 samples");
+  }
 });
 
 test("small convolutions between float values are not worth converting for, unless size counts", async () => {
