@@ -10,7 +10,6 @@ import type { Observation } from "./ranges.ts";
 
 /** Per-channel figures of a tensor. */
 export interface ChannelObservation {
-  readonly axis: number;
   /** Mean of each channel over all samples. */
   readonly mean: Float64Array;
   /** Mean of each channel's squares over all samples. */
@@ -23,8 +22,8 @@ export interface ChannelObservation {
 
 /** What {@link calibrate} found out about one tensor. */
 export interface CalibratedTensor extends Observation {
-  /** Present where channels were asked for. */
-  readonly channels?: ChannelObservation;
+  /** By channel axis, as it was asked for; present where any was. */
+  readonly channels?: ReadonlyMap<number, ChannelObservation>;
   /** Present instead of usable figures: an element was infinite, as attention masks are. */
   readonly infinite: boolean;
   /** Samples it was seen on. */
@@ -44,8 +43,8 @@ export interface Calibration {
 
 /** Choices of {@link calibrate}. */
 export interface CalibrateOptions {
-  /** Tensors whose channels are wanted, with the channel axis. */
-  readonly channels?: ReadonlyMap<string, number>;
+  /** Tensors whose channels are wanted, with the channel axes, from the end where negative. */
+  readonly channels?: ReadonlyMap<string, Iterable<number>>;
   /** Whether to keep histograms; true by default. Without them and without channels no tensor leaves the runtime. */
   readonly histograms?: boolean;
   /** Bins of the histograms; a power of two. */
@@ -66,7 +65,7 @@ interface Running {
   infinite: boolean;
   /** Extent of the range after 2^i samples. */
   readonly extents: number[];
-  channels?: ChannelSums & { readonly axis: number; count: number };
+  readonly channels: Map<number, ChannelSums>;
 }
 
 /**
@@ -153,6 +152,7 @@ function stateOf(running: Map<string, Running>, name: string, { bins, histograms
     samples: 0,
     infinite: false,
     extents: [],
+    channels: new Map(),
   };
   running.set(name, state);
   return state;
@@ -164,7 +164,7 @@ function finishAll(running: ReadonlyMap<string, Running>, samples: number): Cali
   return { tensors, samples, ...(growth !== undefined && { growth }) };
 }
 
-function observe(state: Running, name: string, value: Tensor, axis: number | undefined): void {
+function observe(state: Running, name: string, value: Tensor, axes: Iterable<number> = []): void {
   const data = toFloat32(value);
   if (data.length === 0 || state.infinite) return;
   const extremes = finiteExtremes(data);
@@ -177,7 +177,7 @@ function observe(state: Running, name: string, value: Tensor, axis: number | und
   }
   if (state.histogram) addToHistogram(state.histogram, data, name, extremes);
   addExtremes(state, extremes.min, extremes.max);
-  if (axis !== undefined) observeChannels(state, value.shape, axis, data);
+  for (const axis of axes) observeChannels(state, value.shape, axis, data);
 }
 
 function addExtremes(state: Running, min: number, max: number): void {
@@ -192,16 +192,19 @@ function addExtremes(state: Running, min: number, max: number): void {
 function observeChannels(state: Running, shape: readonly number[], axis: number, data: Float32Array): void {
   const { outer, channels, inner } = split(shape, axis);
   const empty = (): Float64Array => new Float64Array(channels);
-  state.channels ??= { axis, sum: empty(), squares: empty(), absMax: empty(), count: 0 };
-  if (inner === 1) addRows(data, outer, state.channels);
-  else addRuns(data, outer, inner, state.channels);
-  state.channels.count += outer * inner;
+  const sums = state.channels.get(axis) ?? { sum: empty(), squares: empty(), absMax: empty(), count: 0 };
+  state.channels.set(axis, sums);
+  if (inner === 1) addRows(data, outer, sums);
+  else addRuns(data, outer, inner, sums);
+  sums.count += outer * inner;
 }
 
 interface ChannelSums {
   readonly sum: Float64Array;
   readonly squares: Float64Array;
   readonly absMax: Float64Array;
+  /** Elements of a channel. */
+  count: number;
 }
 
 /** Elements of which `inner` in a row are of one channel. */
@@ -252,8 +255,11 @@ function mergeTensors(a: CalibratedTensor, b: CalibratedTensor): CalibratedTenso
   const histogram = a.histogram && b.histogram && mergedHistogram(a.histogram, b.histogram);
   const samples = a.samples + b.samples;
   const share = a.samples / Math.max(1, samples);
-  const [x, y] = [a.channels, b.channels];
-  const channels = x && y && mergeChannels(x, y);
+  const channels = new Map<number, ChannelObservation>();
+  for (const [axis, x] of a.channels ?? []) {
+    const y = b.channels?.get(axis);
+    if (y) channels.set(axis, mergeChannels(x, y));
+  }
   return {
     min: Math.min(a.min, b.min),
     max: Math.max(a.max, b.max),
@@ -262,7 +268,7 @@ function mergeTensors(a: CalibratedTensor, b: CalibratedTensor): CalibratedTenso
     meanMin: share * a.meanMin + (1 - share) * b.meanMin,
     meanMax: share * a.meanMax + (1 - share) * b.meanMax,
     ...(histogram && { histogram }),
-    ...(channels && { channels }),
+    ...(channels.size > 0 && { channels }),
   };
 }
 
@@ -277,7 +283,6 @@ function mergeChannels(a: ChannelObservation, b: ChannelObservation): ChannelObs
   const mixed = (x: Float64Array, y: Float64Array): Float64Array =>
     x.map((m, c) => (m * a.count + y[c]! * b.count) / count);
   return {
-    axis: a.axis,
     count,
     mean: mixed(a.mean, b.mean),
     square: mixed(a.square, b.square),
@@ -300,16 +305,12 @@ function finish(state: Running): CalibratedTensor {
     meanMin: state.sumMin / count,
     meanMax: state.sumMax / count,
     ...(histogram && { histogram }),
-    ...(channels && {
-      channels: {
-        axis: channels.axis,
-        mean: channels.sum.map((s) => s / channels.count),
-        square: channels.squares.map((s) => s / channels.count),
-        absMax: channels.absMax,
-        count: channels.count,
-      },
-    }),
+    ...(channels.size > 0 && { channels: new Map([...channels].map(([axis, sums]) => [axis, finishChannels(sums)])) }),
   };
+}
+
+function finishChannels({ sum, squares, absMax, count }: ChannelSums): ChannelObservation {
+  return { mean: sum.map((s) => s / count), square: squares.map((s) => s / count), absMax, count };
 }
 
 function meanGrowth(states: readonly Running[], samples: number): number | undefined {

@@ -1,5 +1,5 @@
-import { rowsOf } from "../data/arrays.ts";
-import type { Batch, Dataset } from "../data/dataset.ts";
+import type { Dataset } from "../data/dataset.ts";
+import { fixedBatch as fixedBatchOf, runBatch } from "../data/fixed-batch.ts";
 import { evaluationSplit } from "../data/samples.ts";
 import { requiredInputs } from "../data/synthetic.ts";
 import { fail, PareError } from "../errors.ts";
@@ -8,8 +8,8 @@ import { changeOf, type ResamplingOptions, type ScoreChange, type ScoreResult, s
 import { defaultMetrics, type Judged, type Metric, type Row } from "../metrics/index.ts";
 import { givesProbabilities } from "../metrics/probabilities.ts";
 import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
-import { dtypes, packedBytes } from "../tensor/dtype.ts";
-import { type Tensor, tensor, toFloat32 } from "../tensor/tensor.ts";
+import { dtypes } from "../tensor/dtype.ts";
+import { toFloat32 } from "../tensor/tensor.ts";
 import { addSums, type Closeness, closenessOf, type Sums } from "./closeness.ts";
 
 /** A model to evaluate, and how to call it in results. */
@@ -115,17 +115,9 @@ function refuseOtherInputs(first: NamedModel, other: NamedModel): void {
   fail(other.name, what, "Only models with the same inputs can be given the same samples");
 }
 
-/** The size of the batch axis that a model fixes, if any does: the first axis of its first input that has two or more. */
+/** The size of the batch axis that any of the models fixes. */
 export function fixedBatch(models: readonly NamedModel[]): number | undefined {
-  for (const { graph } of models) {
-    for (const { name, type } of graph.inputs) {
-      if (graph.weights.has(name) || type?.kind !== "tensor" || (type.shape?.length ?? 0) < 2) continue;
-      const first = type.shape![0];
-      if (typeof first === "number") return first;
-      break;
-    }
-  }
-  return undefined;
+  return models.map(({ graph }) => fixedBatchOf(graph)).find((size) => size !== undefined);
 }
 
 interface Collected {
@@ -183,29 +175,6 @@ async function collect(
 function canJudge({ needs }: Metric, { labels, reference }: Judged): boolean {
   if (needs === "reference") return reference !== undefined;
   return needs !== "labels or reference" || labels !== undefined || reference !== undefined;
-}
-
-/** Runs a batch; a short one is filled up by repeating its last sample where the model's batch axis is fixed. */
-async function runBatch(session: Session, batch: Batch, fixed: number | undefined): Promise<Tensors> {
-  if (fixed === undefined || batch.size === fixed) return session.run(batch.inputs);
-  const places = Array.from({ length: fixed }, (_, i) => Math.min(i, batch.size - 1));
-  const filled = Object.entries(batch.inputs).map(([name, input]) => [name, rowsOf(input, places)] as const);
-  const outputs = await session.run(Object.fromEntries(filled));
-  return Object.fromEntries(
-    Object.entries(outputs).map(([name, output]) => [
-      name,
-      output.shape[0] === fixed ? firstRows(output, batch.size) : output,
-    ]),
-  );
-}
-
-function firstRows(t: Tensor, count: number): Tensor {
-  const inner = t.shape.slice(1);
-  const bytes = packedBytes(
-    t.dtype,
-    inner.reduce((a, b) => a * b, count),
-  );
-  return tensor(t.dtype, [count, ...inner], t.bytes(0, bytes));
 }
 
 function addDivergence(sums: Map<string, Sums>, outputs: Tensors, reference: Tensors): void {

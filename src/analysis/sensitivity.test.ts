@@ -26,6 +26,12 @@ test("even noise has no loud items, and is given up early", async () => {
   expect(asked).toBeLessThan(16);
 });
 
+test("an item that leaves no finite output is found", async () => {
+  const broken = async (only: readonly number[]): Promise<number> =>
+    only.includes(11) ? Number.POSITIVE_INFINITY : noiseOf(only);
+  expect(await loudest(items, broken, 0.2)).toEqual([{ item: 11, noise: Number.POSITIVE_INFINITY }]);
+});
+
 test("sensitivity ranks every item", async () => {
   const found = await sensitivity(items, noiseOf);
   expect(found).toHaveLength(64);

@@ -21,7 +21,8 @@ export async function sensitivity<T>(
 
 /**
  * The items that alone make more than a share of the noise of all, loudest first, found by halving: halves quieter than
- * that are not looked into. About 2 / share * log2(n) measurements at most, where `sensitivity` takes n.
+ * that are not looked into. Infinite noise is more than any share. About 2 / share * log2(n) measurements at most, where
+ * `sensitivity` takes n.
  *
  * @param items in an order that keeps neighbours together
  * @param share from 0 to 1
@@ -39,7 +40,7 @@ export async function loudest<T>(
     for (const half of [part.slice(0, middle), part.slice(middle)]) {
       if (half.length === 0) continue;
       const noise = await noiseOf(half);
-      if (noise <= limit) continue;
+      if (noise <= limit && noise < Number.POSITIVE_INFINITY) continue;
       if (half.length === 1) found.push({ item: half[0]!, noise });
       else await halve(half);
     }

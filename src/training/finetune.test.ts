@@ -133,6 +133,19 @@ test("batch normalization is put back and trained", async () => {
   expect(best.score).toBeGreaterThan(0.9);
 });
 
+test("a model of a fixed batch is trained, judged and normalized in batches of that size", async () => {
+  const input = { name: "x", type: { kind: "tensor", dtype: "float32", shape: [24, 2] } } as const;
+  const options = { optimizer: "adam", rate: 0.02, epochs: 6, batch: 24 } as const;
+  const { best, model } = await tuned({ ...network(), inputs: [input] }, options);
+  expect(best.score).toBeGreaterThan(0.9);
+  expect(model.inputs).toEqual([input]);
+  const { model: normalized } = await tuned(
+    { ...network(), inputs: [input] },
+    { ...options, epochs: 1, unfoldBatchNorm: true },
+  );
+  expect(normalized.nodes.map(({ op }) => op)).toContain("BatchNormalization");
+});
+
 test("defaults by kind of network", () => {
   const graph = (...ops: string[]): Graph =>
     makeGraph({ nodes: ops.map((op, i) => makeNode(op, [`x${i}`], [`x${i + 1}`])), inputs: [], outputs: [] });

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { type Batch, type Dataset, ignoredLabel } from "../data/dataset.ts";
+import { fittingFeeds } from "../data/fixed-batch.ts";
 import { withValidation } from "../data/hold-out.ts";
 import { hideTokens, type TokenMasking } from "../data/mask-tokens.ts";
 import { fail } from "../errors.ts";
@@ -279,12 +280,10 @@ async function unfolded(
   selected: (node: Node) => boolean,
 ): Promise<Graph> {
   const range = { split, batch: 32, limit: unfoldSamples, seed };
-  const stream = {
-    async *[Symbol.asyncIterator]() {
-      for await (const { inputs } of data.batches(range)) yield inputs;
-    },
-  };
-  const made = await unfoldBatchNorm(model, runtime, stream, { selected, ...(signal && { signal }) });
+  const made = await unfoldBatchNorm(model, runtime, fittingFeeds(model, data, range), {
+    selected,
+    ...(signal && { signal }),
+  });
   const count = (graph: Graph): number => graph.nodes.filter((node) => isNode(node, "BatchNormalization")).length;
   log(`batch normalization put back: ${count(made) - count(model)}`);
   return made;

@@ -1,3 +1,4 @@
+import { fixedBatch, runBatch } from "../data/fixed-batch.ts";
 import { hideTokens } from "../data/mask-tokens.ts";
 import type { Graph } from "../graph/graph.ts";
 import { changeOf } from "../metrics/change.ts";
@@ -6,7 +7,7 @@ import { givesProbabilities } from "../metrics/probabilities.ts";
 import { random } from "../random.ts";
 import type { TrainContext } from "./train.ts";
 
-/** Samples a batch while validating. */
+/** Samples a batch while validating, unless the model fixes them. */
 const validationBatch = 128;
 
 /** The metric's rows over the validation split; where tokens are hidden, the same ones every time. */
@@ -15,12 +16,13 @@ export async function validationRows(model: Graph, context: TrainContext): Promi
   const session = await runtime.open(model);
   const probabilities = givesProbabilities(model);
   const rows: Row[] = [];
+  const fixed = fixedBatch(model);
   const split = validationSplit === undefined ? {} : { split: validationSplit };
   try {
-    for await (const read of data.batches({ batch: validationBatch, ...split })) {
+    for await (const read of data.batches({ batch: fixed ?? validationBatch, ...split })) {
       signal.throwIfAborted();
       const batch = tokens ? hideTokens(read, tokens, random(0).fork(`${rows.length}`)) : read;
-      const outputs = await session.run(batch.inputs);
+      const outputs = await runBatch(session, batch, fixed);
       const judged = {
         outputs,
         size: batch.size,

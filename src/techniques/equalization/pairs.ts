@@ -1,5 +1,5 @@
 import { floatAttribute, type Graph, isNode, type Node, nodeLabel } from "../../graph/graph.ts";
-import { links } from "../../graph/walk.ts";
+import { links, soleConsumer } from "../../graph/walk.ts";
 import { toNumbers } from "../../tensor/tensor.ts";
 import { constant } from "../quantize-static/rules.ts";
 
@@ -25,8 +25,7 @@ export interface PairSurvey {
  * @param isLayer whether a convolution, of constants, may be changed
  */
 export function convolutionPairs(graph: Graph, isLayer: (node: Node) => boolean): PairSurvey {
-  const { consumers } = links(graph);
-  const own = (node: Node): boolean => consumers.get(node.inputs[1]!)?.length === 1;
+  const own = (node: Node): boolean => soleConsumer(graph, node.inputs[1]!) === node;
   const pairs: Pair[] = [];
   const refused: { node: Node; reason: string }[] = [];
   for (const producer of graph.nodes) {

@@ -159,6 +159,16 @@ describe("outputs stay the same", () => {
     expect(skips[0]!.reason).toBe("'sum' (Add) reads its output, and does not scale with each channel");
   });
 
+  test("weights that the model gives out stay as they are", async () => {
+    const outputs = ["y", "w2"].map((name) => ({ name, type: { kind: "tensor", dtype: "float32" } as const }));
+    const told = { ...chain, outputs };
+    const { made, skips } = await equalized(told);
+    expect(made.weights.get("w2")).toBe(chain.weights.get("w2"));
+    for (const node of ["first", "depthwise"])
+      expect(skips).toContainEqual({ node, reason: "the weight of 'depthwise' is read elsewhere too" });
+    await expectSame(told, made);
+  });
+
   test("Relu6 keeps layers apart, or bounds each channel on its own", async () => {
     const { made, skips } = await equalized(clipped);
     expect(made).toBe(clipped);

@@ -97,7 +97,7 @@ export interface ActivationGrid extends Affine {
 export function activationGrids(setup: Setup, bits: Bits, options: Options): ReadonlyMap<string, ActivationGrid> {
   const { plan, calibration, types } = setup;
   const { range: method, percentile, steps } = options;
-  const clamped = new Set([...plan.absorbed].flatMap(({ outputs }) => outputs));
+  const clamped = new Set([...plan.absorbed].map(({ outputs }) => plan.values.get(outputs[0]!)));
   const grids = new Map<string, ActivationGrid>();
   const seen = new Map([...plan.values.values()].map((source) => [source, source]));
   for (const [name, source] of plan.coarse ?? []) seen.set(source, plan.values.get(name)!);

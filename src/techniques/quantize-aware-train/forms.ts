@@ -1,5 +1,5 @@
+import { fittingFeeds } from "../../data/fixed-batch.ts";
 import { type Graph, isNode } from "../../graph/graph.ts";
-import type { Tensors } from "../../platform/runtime.ts";
 import { unfoldBatchNorm } from "../../training/unfold-batch-norm.ts";
 import { simplify } from "../simplify/index.ts";
 import type { Context } from "../technique.ts";
@@ -27,10 +27,10 @@ export async function formsOf(graph: Graph, options: Options, context: Context):
   const folded = await fold(unfolded, context);
   if (!foldsLater(options)) return { folded, trained: folded };
   if (options.unfoldBatchNorm && !unfolded.nodes.some((node) => isNode(node, normalization))) {
-    const trained = await unfoldBatchNorm(folded, context.runtime, feeds(context), {
-      skip: context.skip,
-      signal: context.signal,
-    });
+    const { runtime, data, random, skip, signal } = context;
+    const seed = random.fork("unfold").int(2 ** 31);
+    const feeds = data ? fittingFeeds(folded, data, { batch: 32, limit: unfoldSamples, seed }) : [];
+    const trained = await unfoldBatchNorm(folded, runtime, feeds, { skip, signal });
     return { folded, trained };
   }
   return { folded, trained: unfolded };
@@ -48,13 +48,3 @@ function foldsLater({ perChannel, foldBatchNorm, epochs }: Options): boolean {
 
 /** Samples that the statistics of batch normalization put back are measured on. */
 const unfoldSamples = 1024;
-
-function feeds({ data, random }: Context): AsyncIterable<Tensors> {
-  const seed = random.fork("unfold").int(2 ** 31);
-  return {
-    async *[Symbol.asyncIterator]() {
-      if (!data) return;
-      for await (const { inputs } of data.batches({ batch: 32, limit: unfoldSamples, seed })) yield inputs;
-    },
-  };
-}

@@ -8,6 +8,7 @@ import type { Runtime, Tensors } from "../../platform/runtime.ts";
 import { random } from "../../random.ts";
 import { float32, int64, type Tensor, toFloat32, toNumbers } from "../../tensor/tensor.ts";
 import type { Exhibit } from "../exhibit.ts";
+import { simplify } from "../simplify/index.ts";
 import type { Context } from "../technique.ts";
 import { testContext } from "../testing.ts";
 import { quantizeAwareTrain } from "./index.ts";
@@ -292,6 +293,19 @@ describe("quantize-aware-train", () => {
     const rates = trainings.map(({ epochs }) => epochs.at(-1)!.rate);
     expect(rates[1]).toBeLessThan(rates[0]!);
     expect(trainings[0]!.curve[0]!.accuracy).toBeDefined();
+  });
+
+  test("batch normalization is put back in batches of the size that a model fixes", async () => {
+    const folded = await simplify().apply(network, testContext(engine));
+    const input = { name: "x", type: { kind: "tensor", dtype: "float32", shape: [20, 2, 6, 6] } } as const;
+    const fixed = { ...folded, inputs: [input] };
+    const options = { batch: 20, epochs: 1, unfoldBatchNorm: true, target: "size" } as const;
+    const { graph, exhibits } = await make(options, fixed, dataset(true));
+    expect(graph.inputs).toEqual([input]);
+    const trainings = exhibits.flatMap((exhibit) => (exhibit.kind === "training" ? [exhibit.name] : []));
+    expect(trainings).toEqual(["statistics of batches", "frozen statistics"]);
+    const few = { ...fixed, inputs: [{ ...input, type: { ...input.type, shape: [total + 1, 2, 6, 6] } }] };
+    await expect(make({ ...options, batch: total + 1 }, few)).rejects.toThrow("a batch of 97");
   });
 
   test("the same seed gives the same bytes", async () => {

@@ -1,24 +1,8 @@
 import type { Calibration } from "../../analysis/calibrate.ts";
 import type { Graph, Node } from "../../graph/graph.ts";
-import type { ObservedType } from "../../platform/observe.ts";
 import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
-import type { Plan } from "./plan.ts";
+import { channelsRead } from "./input-channels.ts";
 import { type Weight, weightOf } from "./rules.ts";
-
-/** The tensors whose channels' means and mean squares are of use: inputs of compute nodes, with their channel axis. */
-export function inputChannels(
-  graph: Graph,
-  plan: Plan,
-  types: ReadonlyMap<string, ObservedType>,
-): ReadonlyMap<string, number> {
-  const axes = new Map<string, number>();
-  for (const node of plan.compute) {
-    const x = node.inputs[0]!;
-    const rank = types.get(x)?.shape.length ?? 0;
-    if (weightOf(node, graph) && rank > 0) axes.set(x, node.op === "Conv" ? 1 : rank - 1);
-  }
-  return axes;
-}
 
 /**
  * What rounding a weight takes from the mean of each output channel: sum over inputs of (W - W') E[x], to be added to
@@ -33,7 +17,7 @@ export function biasCorrection(
   integers: { readonly values: Tensor; readonly rounded: () => Float32Array },
   calibration: Calibration,
 ): Float64Array | undefined {
-  const means = calibration.tensors.get(node.inputs[0]!)?.channels?.mean;
+  const means = channelsRead(node, calibration)?.mean;
   const weight = weightOf(node, graph);
   if (!means || !weight || node.op === "MatMul") return undefined;
   const perWeight = shifts.get(calibration) ?? new WeakMap<Tensor, Map<Node, Float64Array>>();

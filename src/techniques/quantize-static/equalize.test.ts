@@ -7,8 +7,8 @@ import { observeTypes } from "../../platform/observe.ts";
 import type { Runtime, Tensors } from "../../platform/runtime.ts";
 import { random } from "../../random.ts";
 import { float32, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
-import { inputChannels } from "./bias.ts";
 import { equalize } from "./equalize.ts";
+import { inputChannels } from "./input-channels.ts";
 import { makePlan } from "./plan.ts";
 
 let engine: Runtime;
@@ -71,9 +71,9 @@ async function equalized(graph: Graph): Promise<Graph | undefined> {
 }
 
 async function channelReach(graph: Graph, name: string): Promise<number[]> {
-  const channels = new Map([[name, 1]]);
+  const channels = new Map([[name, [1]]]);
   const { tensors } = await calibrate(graph, engine, [name], feeds, { channels });
-  return [...tensors.get(name)!.channels!.absMax];
+  return [...tensors.get(name)!.channels!.get(1)!.absMax];
 }
 
 test("channels before a depthwise convolution fill one range, and the function stays the same", async () => {

@@ -3,6 +3,7 @@ import type { Graph, Node } from "../../graph/graph.ts";
 import { toFloat32 } from "../../tensor/tensor.ts";
 import { convolutionPairs, type Pair } from "../equalization/pairs.ts";
 import { rescaled, visitWeight } from "../equalization/rescale.ts";
+import { channelsRead } from "./input-channels.ts";
 import type { Plan } from "./plan.ts";
 import { isDepthwise } from "./rules.ts";
 
@@ -34,11 +35,11 @@ export function equalize(graph: Graph, plan: Plan, calibration: Calibration): Gr
 
 function channelScales({ consumers, clips }: Pair, graph: Graph, calibration: Calibration): Float64Array | undefined {
   const bound = Math.min(...clips.values());
-  const first = calibration.tensors.get(consumers[0]!.inputs[0]!)?.channels?.absMax;
+  const first = channelsRead(consumers[0]!, calibration)?.absMax;
   if (!first) return undefined;
   const reach = Float64Array.from(first);
   for (const node of consumers.slice(1)) {
-    const absMax = calibration.tensors.get(node.inputs[0]!)?.channels?.absMax;
+    const absMax = channelsRead(node, calibration)?.absMax;
     if (absMax?.length !== reach.length) return undefined;
     for (const [c, r] of absMax.entries()) reach[c] = Math.max(reach[c]!, r);
   }

@@ -1,5 +1,6 @@
 import type { Calibration } from "../../analysis/calibrate.ts";
 import type { Node } from "../../graph/graph.ts";
+import { channelsRead } from "./input-channels.ts";
 import type { Weight } from "./rules.ts";
 
 /**
@@ -7,7 +8,7 @@ import type { Weight } from "./rules.ts";
  * multiplies. Undefined where that is not known.
  */
 export function importanceOf(node: Node, weight: Weight, calibration: Calibration): Float32Array | undefined {
-  const squares = calibration.tensors.get(node.inputs[0]!)?.channels?.square;
+  const squares = channelsRead(node, calibration)?.square;
   const { shape, size } = weight.tensor;
   if (!squares || size === 0) return undefined;
   const importance = new Float32Array(size);

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
+import type { Dataset } from "../../data/dataset.ts";
 import { encodeOnnx } from "../../formats/onnx/index.ts";
 import { makeGraph, makeNode } from "../../graph/graph.ts";
 import { float32, int64, toFloat32, toNumbers } from "../../tensor/tensor.ts";
-import { staticSensitivity } from "./index.ts";
+import { quantizeStatic, staticSensitivity } from "./index.ts";
 import {
   classifier,
   contextOf,
@@ -165,6 +166,29 @@ describe("what stays float", () => {
     expect(await ratio(reordered, quantized)).toBeGreaterThan(25);
   });
 
+  test("layers inside control flow, each with its reason", async () => {
+    const branch = (op: string, inputs: readonly string[], name: string) =>
+      ({
+        type: "graph",
+        value: makeGraph({ nodes: [makeNode(op, inputs, [name], {}, name)], inputs: [], outputs: [{ name }] }),
+      }) as const;
+    const graph = network({
+      nodes: [
+        makeNode("ReduceMax", ["x"], ["most"], { keepdims: 0 }),
+        makeNode("Greater", ["most", "bound"], ["bright"]),
+        {
+          ...makeNode("If", ["bright"], ["c"], {}, "choice"),
+          attributes: { then_branch: branch("Conv", ["x", "w1"], "inner"), else_branch: branch("Relu", ["x"], "dark") },
+        },
+        makeNode("Conv", ["c", "w2"], ["y"], {}, "outer"),
+      ],
+      weights: { w1: noise([3, 3, 1, 1]), w2: noise([8, 3, 3, 3]), bound: float32([], [0]) },
+    });
+    const { graph: quantized, skips } = await quantize(graph, { target: "size" });
+    expect([...skips]).toEqual([["inner", "it is inside control flow, which is left as it is"]]);
+    expect(await kernels(quantized)).toMatchObject({ If: 1, QLinearConv: 1 });
+  });
+
   test("weights that a caller may override, computed weights, and recurrent layers, each with its reason", async () => {
     const graph = makeGraph({
       ...network({
@@ -245,6 +269,22 @@ test("NaN data is refused by name, and few samples are remarked on", async () =>
   await expect(quantize(classifier(), {}, bad)).rejects.toThrow("'x' is NaN on sample 1");
   const { log } = await quantize(classifier(), { samples: 3 });
   expect(log[0]).toMatch(/only 3 samples/);
+});
+
+test("samples that do not fill a batch of the model's size are refused with that size", async () => {
+  const batch = { name: "x", type: { kind: "tensor", dtype: "float32", shape: [16, 3, 12, 12] } } as const;
+  const data: Dataset = {
+    ...dataset(),
+    async *batches({ limit = 10, skip = 0 }) {
+      const size = Math.max(0, Math.min(limit, 10 - skip));
+      if (size > 0) yield { inputs: { x: noise([size, 3, 12, 12]) }, size };
+    },
+  };
+  for (const protect of [true, false]) {
+    const step = quantizeStatic({ protect, method: "min-max", biasCorrection: false, equalize: false });
+    const refused = step.apply({ ...classifier(), inputs: [batch] }, contextOf(data));
+    await expect(refused).rejects.toThrow("noise: does not fill a batch of 16, which the model takes. Give 16 samples");
+  }
 });
 
 test("small convolutions between float values are not worth converting for, unless size counts", async () => {

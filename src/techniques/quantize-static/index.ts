@@ -86,7 +86,7 @@ export interface LayerSensitivity {
  * What quantizing each layer alone does to the outputs, worst first: what to `exclude` when the whole is too inexact.
  *
  * @param settings options of {@link quantizeStatic}
- * @throws PareError where there is no data, or the runtime refuses the model
+ * @throws PareError where options contradict each other, there is no data, or the runtime refuses the model
  */
 export async function staticSensitivity(
   graph: Graph,
@@ -94,6 +94,7 @@ export async function staticSensitivity(
   context: Context,
 ): Promise<readonly LayerSensitivity[]> {
   const bound = options.parse(settings ?? {});
+  check(bound);
   const found = await layerSensitivity(await prepared(graph, bound, context), bound, context);
   return found.map(({ node, quality }) => ({ node: nodeLabel(node), quality }));
 }
@@ -121,6 +122,15 @@ function check(options: Options): void {
     fail(who, `activations of ${activationBits} bits are held in uint8, got ${options.activationType}`, "Choose uint8");
   if (options.packed && weightBits > 4)
     fail(who, `only weights of 4 bits or fewer can be packed, got ${weightBits}`, "Lower --weight-bits");
+  if (options.format !== "qoperator") return;
+  if (options.activationType.endsWith("16"))
+    fail(
+      who,
+      `format qoperator has activations of 8 bits, got ${options.activationType}`,
+      "Choose uint8, or format qdq",
+    );
+  if (options.activationType === "int8" && options.weightType === "uint8")
+    fail(who, "format qoperator has no uint8 weights beside int8 activations", "Choose int8 weights, or format qdq");
 }
 
 /** Refuses bits for layers that are not there. */

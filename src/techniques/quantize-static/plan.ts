@@ -1,6 +1,6 @@
 import type { Range } from "../../analysis/ranges.ts";
 import { type Graph, isNode, type Node } from "../../graph/graph.ts";
-import { links, soleConsumer } from "../../graph/walk.ts";
+import { allNodes, links, soleConsumer } from "../../graph/walk.ts";
 import type { ObservedType } from "../../platform/observe.ts";
 import {
   activations,
@@ -13,6 +13,7 @@ import {
   obstacle,
   weightOf,
 } from "./rules.ts";
+import { shareScales } from "./share-scales.ts";
 
 /** What becomes an integer. */
 export interface Plan {
@@ -65,12 +66,13 @@ export interface PlanOptions {
  */
 export function makePlan(graph: Graph, types: ReadonlyMap<string, ObservedType>, options: PlanOptions): Plan {
   const reasons = new Map<Node, string>();
+  const outer = new Set(graph.nodes);
   let compute = new Set<Node>();
-  for (const node of graph.nodes) {
+  for (const node of allNodes(graph)) {
     const never = neverInteger(node);
     if (never) reasons.set(node, never);
     if (kindOf(node, graph) !== "compute") continue;
-    const reason = refusal(node, graph, types, options);
+    const reason = outer.has(node) ? refusal(node, graph, types, options) : inBody;
     if (reason) reasons.set(node, reason);
     else compute.add(node);
   }
@@ -84,6 +86,8 @@ export function makePlan(graph: Graph, types: ReadonlyMap<string, ObservedType>,
   }
   return { ...plan, left: reasons };
 }
+
+const inBody = "it is inside control flow, which is left as it is";
 
 function refusal(
   node: Node,
@@ -184,9 +188,7 @@ function trace(
     for (const output of maker.outputs) if (kindOf(maker, graph) === "pass" && output !== "") wish(output);
   }
   for (const name of values.keys()) values.set(name, sourceOf(name, graph, integer, values));
-  for (const node of graph.nodes.toReversed()) {
-    if (isNode(node, "Concat") && integer.has(node)) shareScale(node, graph, values, fixed);
-  }
+  shareScales(graph, { integer, absorbed, fixed }, values);
   return { compute, integer, absorbed, values, fixed, integerOutputs: options.integerOutputs };
 }
 
@@ -247,17 +249,6 @@ function sourceOf(name: string, graph: Graph, integer: ReadonlySet<Node>, values
     at = maker.inputs[0]!;
   }
   return at;
-}
-
-/**
- * Gives what a Concat alone reads the scale of its output: the runtime then copies bytes, which takes a fifth of the time
- * of converting them, and elements are rounded once instead of twice.
- */
-function shareScale(concat: Node, graph: Graph, values: Map<string, string>, fixed: ReadonlyMap<string, Range>): void {
-  const shared = values.get(concat.outputs[0]!)!;
-  for (const name of concat.inputs) {
-    if (values.get(name) === name && !fixed.has(name) && soleConsumer(graph, name) === concat) values.set(name, shared);
-  }
 }
 
 /** Whether a node's integer kernel leaves no float result, so that every reader has to take the dequantized one. */

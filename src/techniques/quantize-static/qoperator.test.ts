@@ -1,8 +1,33 @@
 import { describe, expect, test } from "vitest";
 import { makeGraph, makeNode } from "../../graph/graph.ts";
-import { float32, int64, tensor } from "../../tensor/tensor.ts";
+import { float32, int64, tensor, toFloat32, toNumbers } from "../../tensor/tensor.ts";
 import { padIntegers } from "./qoperator.ts";
 import { kernels, network, noise, quantize, ratio } from "./testing.ts";
+
+test.each([
+  [{ activationType: "uint16" }, "activations of 8 bits, got uint16"],
+  [{ activationType: "int16" }, "activations of 8 bits, got int16"],
+  [{ activationType: "int8", weightType: "uint8" }, "no uint8 weights beside int8 activations"],
+])("%o has no operators on integers, and is refused before it is written", async (types, message) => {
+  const graph = network({ nodes: [makeNode("Conv", ["x", "w"], ["y"], {})], weights: { w: noise([8, 3, 3, 3]) } });
+  // with nothing to choose no candidate would be run
+  const decided = { target: "size", method: "min-max", biasCorrection: false, equalize: false, protect: false };
+  await expect(quantize(graph, { ...decided, ...types, format: "qoperator" })).rejects.toThrow(message);
+  expect(await ratio(graph, (await quantize(graph, { ...decided, ...types })).graph)).toBeGreaterThan(25);
+});
+
+test("integer operators take weights with a zero point for each channel", async () => {
+  const shifted = toFloat32(noise([8, 3, 3, 3], 0.2)).map((v, i) => v + (Math.floor(i / 27) % 2 === 0 ? 1 : -1));
+  const graph = network({
+    nodes: [makeNode("Conv", ["x", "w"], ["y"], {})],
+    weights: { w: float32([8, 3, 3, 3], shifted) },
+  });
+  const settings = { target: "size", weightType: "uint8", symmetricWeights: false, format: "qoperator" };
+  const { graph: quantized } = await quantize(graph, settings);
+  expect(new Set(toNumbers(quantized.weights.get("w_zero_point")!))).toEqual(new Set([0, 255]));
+  expect(quantized.nodes.map(({ op }) => op)).toContain("QLinearConv");
+  expect(await ratio(graph, quantized)).toBeGreaterThan(25);
+});
 
 describe("a Pad between convolutions", () => {
   const padded = (amounts: readonly number[], channels: number, extra: readonly string[] = [], attributes = {}) =>

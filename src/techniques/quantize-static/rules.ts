@@ -1,3 +1,4 @@
+import type { Range } from "../../analysis/ranges.ts";
 import { floatAttribute, type Graph, intAttribute, isNode, type Node, stringAttribute } from "../../graph/graph.ts";
 import { type Tensor, toNumbers } from "../../tensor/tensor.ts";
 
@@ -68,6 +69,14 @@ function padsWithOther(node: Node, graph: Graph): string | undefined {
 }
 
 function clipsAwayZero(node: Node, graph: Graph): string | undefined {
+  const bounds = clampBounds(node, graph);
+  if (!bounds) return "its bounds are computed";
+  return bounds[0] <= 0 && bounds[1] >= 0 ? undefined : "zero is outside its bounds";
+}
+
+/** The bounds of a Relu or Clip; undefined where they are computed. */
+export function clampBounds(node: Node, graph: Graph): Range | undefined {
+  if (node.op === "Relu") return [0, Number.POSITIVE_INFINITY];
   const bound = (index: number, attribute: string, open: number): number | undefined => {
     const name = node.inputs[index];
     if (!name) return floatAttribute(node, attribute, open);
@@ -76,8 +85,7 @@ function clipsAwayZero(node: Node, graph: Graph): string | undefined {
   };
   const min = bound(1, "min", Number.NEGATIVE_INFINITY);
   const max = bound(2, "max", Number.POSITIVE_INFINITY);
-  if (min === undefined || max === undefined) return "its bounds are computed";
-  return min <= 0 && max >= 0 ? undefined : "zero is outside its bounds";
+  return min === undefined || max === undefined ? undefined : [min, max];
 }
 
 /** The constant behind a name: a weight that no caller can override. */

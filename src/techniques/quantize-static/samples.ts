@@ -50,12 +50,17 @@ export async function divideSamples(graph: Graph, limit: number, trials: number,
   return divided(of(0, count - back), await take(of(count - back, back)), true);
 }
 
+/** Samples that a run takes: one, or as many as a fixed batch size asks for. */
+export function batchOf(graph: Graph): number {
+  const first = graph.inputs.find(({ type }) => type?.kind === "tensor" && (type.shape?.length ?? 0) > 0)?.type;
+  const fixed = first?.kind === "tensor" ? first.shape?.[0] : undefined;
+  return typeof fixed === "number" && fixed > 0 ? fixed : 1;
+}
+
 /** Samples from the `skip`th on as feeds, one a run, or as many as a fixed batch size asks for. */
 function stream(graph: Graph, context: Context, skip: number, limit: number): AsyncIterable<Tensors> {
   const data = context.data ?? fail("quantize-static", "needs samples to find ranges on", "Give data");
-  const first = graph.inputs.find(({ type }) => type?.kind === "tensor" && (type.shape?.length ?? 0) > 0)?.type;
-  const fixed = first?.kind === "tensor" ? first.shape?.[0] : undefined;
-  const batch = typeof fixed === "number" && fixed > 0 ? fixed : 1;
+  const batch = batchOf(graph);
   const seed = context.random.fork("calibration").int(2 ** 31);
   return {
     async *[Symbol.asyncIterator]() {

@@ -37,3 +37,21 @@ test("without protection it does not", async () => {
   expect(skips.size).toBe(0);
   expect(await ratio(graph, quantized, uneven)).toBeLessThan(20);
 });
+
+test("a layer whose rounding leaves nothing to divide by stays float", async () => {
+  // of faint samples beside bright ones rounding leaves zeros
+  const faint = Array.from({ length: 24 }, (_, i) => ({ x: noise([1, 3, 12, 12], i % 2 === 0 ? 1 : 1e-4) }));
+  const divided = network({
+    nodes: [
+      makeNode("Conv", ["x", "w1"], ["a"], {}, "denominator"),
+      makeNode("Relu", ["a"], ["r"]),
+      makeNode("ReduceSum", ["r"], ["s"], { keepdims: 0 }),
+      makeNode("Conv", ["x", "w2"], ["b"], {}, "numerator"),
+      makeNode("Div", ["b", "s"], ["y"]),
+    ],
+    weights: { w1: noise([8, 3, 3, 3]), w2: noise([8, 3, 3, 3]) },
+  });
+  const { graph: quantized, skips } = await quantize(divided, { target: "size" }, faint);
+  expect([...skips]).toEqual([["denominator", "it alone would leave outputs that are not finite"]]);
+  expect(Number.isFinite(await ratio(divided, quantized, faint))).toBe(true);
+});

@@ -165,7 +165,11 @@ async function withoutLoudest(best: Candidate, wanted: Reference, budget: number
   const kept = new Set([...plan.compute].filter((node) => !items.has(node)));
   const reasons = new Map(plan.left);
   for (const { item, noise } of spared) {
-    reasons.set(item, `it alone would lower the outputs to ${(-10 * Math.log10(noise)).toFixed(0)} dB signal to noise`);
+    const what =
+      noise < Number.POSITIVE_INFINITY
+        ? `lower the outputs to ${(-10 * Math.log10(noise)).toFixed(0)} dB signal to noise`
+        : "leave outputs that are not finite";
+    reasons.set(item, `it alone would ${what}`);
   }
   const next = await bestMethod(setup, { ...restrict(setup, kept), left: reasons }, wanted);
   return next.quality > best.quality + leastGain ? next : undefined;

@@ -1,20 +1,21 @@
 import { type Calibration, calibrate } from "../../analysis/calibrate.ts";
 import { chooseRange, isByExtremes, type Range, type RangeMethod } from "../../analysis/ranges.ts";
+import { refuseShort } from "../../data/fixed-batch.ts";
 import { fail } from "../../errors.ts";
 import type { Graph, Node } from "../../graph/graph.ts";
 import { intermediates, type ObservedType, observeTypes } from "../../platform/observe.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { selector } from "../selection.ts";
 import type { Context } from "../technique.ts";
-import { inputChannels } from "./bias.ts";
 import type { EmitOptions, Learned } from "./constants.ts";
 import { emit } from "./emit.ts";
+import { inputChannels } from "./input-channels.ts";
 import { narrowestWeight, type Options } from "./options.ts";
 import type { Placed } from "./place.ts";
 import { makePlan, type Plan, type PlanOptions } from "./plan.ts";
 import { padIntegers, toQOperator } from "./qoperator.ts";
 import { kindOf } from "./rules.ts";
-import type { Samples } from "./samples.ts";
+import { batchOf, type Samples } from "./samples.ts";
 import { type Widths, widthsOf } from "./widths.ts";
 
 /** A float graph with all that is needed to quantize any part of it. */
@@ -40,7 +41,7 @@ const worth = 16;
  * @throws PareError where there is no data, it is NaN, or the runtime refuses the model
  */
 export async function setUp(graph: Graph, samples: Samples, options: Options, context: Context): Promise<Setup> {
-  const types = await observeTypes(graph, context.runtime, await firstOf(samples.calibration));
+  const types = await observeTypes(graph, context.runtime, await firstOf(samples.calibration, graph, context));
   const planned = { ...planOptions(options), chosen: selector(options) };
   const plan = makePlan(graph, types, planned);
   const calibration = await observe({ graph, types, plan, options, context }, samples.calibration);
@@ -57,7 +58,7 @@ export async function observe(
 ): Promise<Calibration> {
   const { biasCorrection, equalize, weightScales, rounding } = options;
   const seen = biasCorrection || equalize || weightScales === "weighted" || rounding !== "nearest";
-  const channels = seen ? inputChannels(graph, plan, types) : new Map<string, number>();
+  const channels = seen ? inputChannels(graph, plan, types) : new Map<string, ReadonlySet<number>>();
   const sources = [...plan.values.values()].filter((name) => !plan.fixed.has(name));
   const available = context.data?.size() ?? Number.POSITIVE_INFINITY;
   const wanted = new Set([...sources, ...channels.keys()]);
@@ -172,7 +173,9 @@ function chosen({ calibration, widths }: Setup, name: string, method: RangeMetho
   return chooseRange(calibration.tensors.get(name)!, method, { dtype, symmetric, percentile, bits });
 }
 
-async function firstOf(feeds: AsyncIterable<Tensors>): Promise<Tensors> {
+async function firstOf(feeds: AsyncIterable<Tensors>, graph: Graph, { data }: Context): Promise<Tensors> {
   for await (const feed of feeds) return feed;
+  const batch = batchOf(graph);
+  if (data && batch > 1) refuseShort(data, batch);
   return fail("quantize-static", "the data has no samples", "Give at least one");
 }

@@ -13,7 +13,7 @@ export interface FinishedUnits {
 /**
  * Reads what an earlier start of the same run finished.
  *
- * @param run what it is a run of: model, options and seed
+ * @param run what it is a run of: model, options, seed, and what the data decided
  * @throws PareError where the store holds units of another run
  */
 export async function finishedUnits(store: CheckpointStore, run: string): Promise<FinishedUnits> {

@@ -37,8 +37,7 @@ export async function learnRounding(
   const units = blocks ? blockUnits(graph, plan) : layerUnits(graph, plan);
   const store = context.training?.store;
   const random = context.random.fork("rounding");
-  const run = async (): Promise<string> => JSON.stringify([options, random.state(), await graphDigest(graph)]);
-  const finished = store && (await finishedUnits(store, await run()));
+  const finished = store && (await finishedUnits(store, await runOf(rounding, random)));
   let learned = nothing;
   for (const [i, unit] of units.entries()) {
     context.signal.throwIfAborted();
@@ -51,6 +50,13 @@ export async function learnRounding(
     context.progress(i + 1, units.length, blocks ? "blocks" : "layers");
   }
   return learned;
+}
+
+/** What a run is known by: the model before and as it was to be written, whose grids and biases depend on the data. */
+async function runOf(rounding: Rounding, random: Random): Promise<string> {
+  const { setup, plan } = rounding;
+  const written = await graphDigest(writeQdq(setup, plan, rounding).graph);
+  return JSON.stringify([setup.options, random.state(), await graphDigest(setup.graph), written]);
 }
 
 interface Surroundings {

@@ -99,6 +99,26 @@ describe.each([
   });
 });
 
+test.each([{ weightScales: "weighted" }, { weightBits: 8, portable: true, portableLayers: "saturating" }])(
+  "with %o other data is another run: its grids are others",
+  async (more) => {
+    const kept = new Map<string, Uint8Array>();
+    const store: CheckpointStore = {
+      read: async (name) => kept.get(name),
+      write: async (name, bytes) => void kept.set(name, bytes),
+    };
+    const run = (data: typeof feeds): Promise<unknown> =>
+      quantizeStatic({ samples: 16, ...settings, ...more, rounding: "adaround", roundingSteps: 5 } as never).apply(
+        graph,
+        { ...contextOf(dataset(data)), training: { store } },
+      );
+    await run(feeds);
+    expect(kept.size).toBeGreaterThan(1);
+    await run(feeds);
+    await expect(run(shifted)).rejects.toThrow("another run");
+  },
+);
+
 test("what a unit gives while learning is what the integer kernels give", async () => {
   // one layer, its output unquantized and read by nothing else: the log's error is that of the model
   const one = network({

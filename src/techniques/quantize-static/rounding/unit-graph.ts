@@ -7,6 +7,7 @@ import { type Affine, dequantize } from "../../../tensor/affine.ts";
 import { float32 } from "../../../tensor/tensor.ts";
 import { type Arithmetic, arithmetic } from "../../../training/emit.ts";
 import { biasOf, type EmitOptions, gridded, weightSettings, withCodes } from "../constants.ts";
+import { channelsRead } from "../input-channels.ts";
 import { narrowestWeight } from "../options.ts";
 import { integerOnly, type Plan } from "../plan.ts";
 import { weightOf } from "../rules.ts";
@@ -194,7 +195,7 @@ function withVariables(
 function biasVariable(node: Node, { graph, calibration }: Setup, scales: Float32Array, variable: string): BiasVariable {
   const { tensor: t, axis } = weightOf(node, graph)!;
   const channels = t.shape[axis ?? 0]!;
-  const squares = calibration.tensors.get(node.inputs[0]!)?.channels?.square;
+  const squares = channelsRead(node, calibration)?.square;
   const mean = squares ? squares.reduce((sum, x) => sum + x, 0) / squares.length : 1;
   const spread = Math.sqrt((mean * t.size) / channels);
   return {
