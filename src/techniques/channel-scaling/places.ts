@@ -17,6 +17,8 @@ export interface Source {
   readonly name: string;
   /** Axis of the channels; "last" where the constant is added or multiplied and may be broadcast. */
   readonly axis: number | "last";
+  /** Scales have to be positive, since a Relu follows. */
+  readonly positive?: true;
 }
 
 /** A value whose channels, along its last axis, can be divided by numbers where they are made and multiplied where they are read. */
@@ -187,8 +189,10 @@ function sourcesOf(graph: Graph, types: Types, value: string, channels: number):
   if (node.domain !== "") return `'${nodeLabel(node)}' (${node.op}) does not scale with its input`;
   switch (node.op) {
     case "Relu":
-    case "LeakyRelu":
-      return before(node.inputs[0]!);
+    case "LeakyRelu": {
+      const sources = before(node.inputs[0]!);
+      return typeof sources === "string" ? sources : sources.map((one) => ({ ...one, positive: true }));
+    }
     case "Mul":
       if (constants.length === 1 && vector(constants[0]!)) return [source(constants[0]!, "last")];
       return constants.length === 0
