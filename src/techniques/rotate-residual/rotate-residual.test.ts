@@ -335,3 +335,13 @@ test("a stream that something else reads is left alone, and the reason told", as
   expect(await rotateResidual().apply(other, testContext(cpu, skips))).toBe(other);
   expect(skips.map(({ reason }) => reason)).toContain("'soft' (Softmax) mixes its channels in a way of its own");
 });
+
+test("a constant that is an output of the model too stays what it was", async () => {
+  const graph = language(rms, false);
+  const outputsToo = [...graph.outputs, ...["table", "positions"].map((name) => ({ name }))];
+  const other = { ...graph, outputs: outputsToo };
+  const rotated = await rotateResidual().apply(other, testContext(cpu));
+  expect(changed(graph, rotated, "up0")).toBe(true);
+  for (const name of ["table", "positions"]) expect(changed(graph, rotated, name), name).toBe(false);
+  expect(await difference(other, rotated, ids)).toBeLessThan(1e-5);
+});
