@@ -5,6 +5,7 @@ import { onnxSize } from "../formats/onnx/index.ts";
 import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
 import { runtime } from "../platform/node.ts";
 import { random } from "../random.ts";
+import { techniques } from "../techniques/index.ts";
 import { simplify } from "../techniques/simplify/index.ts";
 import type { Context } from "../techniques/technique.ts";
 import { normal, testContext } from "../techniques/testing.ts";
@@ -302,6 +303,33 @@ test("nodes that share a weight are one layer; without a name of its own none ca
       { nodes: ["first", "second"], elements: 1024 },
       { nodes: ["MatMul(y)"], elements: 1024 },
     ],
-    left: [{ node: "twin", reason: "it has no name of its own to choose it by" }],
+    left: [{ node: "twin", reason: "its name would choose 'twin' (Relu) too" }],
   });
+});
+
+test("a node whose name would choose something else too is left, and what it would choose told", async () => {
+  const names = ["MatMul", "MatMul1", "fc*", "fc2", "/c/", "/(/", "v6", "last"];
+  const chain = makeGraph({
+    nodes: names.map((name, i) => makeNode("MatMul", [`x${i}`, `v${i}`], [`x${i + 1}`], {}, name)),
+    weights: new Map(names.map((_, i) => [`v${i}`, normal([64, 64], i)])),
+    inputs: [{ name: "x0", type: { kind: "tensor", dtype: "float32", shape: ["n", 64] } }],
+    outputs: [{ name: `x${names.length}` }],
+  });
+  const weights = new Map(chain.weights).set("fc2", chain.weights.get("v7")!);
+  const nodes = chain.nodes.with(7, makeNode("MatMul", ["x7", "fc2"], ["x8"], {}, "last"));
+  const { layers, left } = layersOf({ ...chain, nodes, weights }, 1024);
+  expect(layers.map((layer) => layer.nodes)).toEqual([["MatMul1"], ["v6"], ["last"]]);
+  expect(left).toEqual([
+    { node: "MatMul", reason: "its name would choose 'MatMul1' (MatMul) too" },
+    { node: "fc*", reason: "its name would choose 'fc2' (MatMul) too" },
+    { node: "fc2", reason: "its name would choose weight 'fc2' too" },
+    { node: "/c/", reason: "its name would choose 'fc*' (MatMul) too" },
+    { node: "/(/", reason: "its name reads as a regular expression" },
+  ]);
+  // what is chosen by its name is alone then
+  for (const { nodes: own } of layers) {
+    const [step] = stepsFor([{ nodes: own, elements: 4096 }], ["weights4"], "size");
+    const made = await techniques[step![0]]!(step![1]).apply(chain, { ...testContext(onnx), skip() {} });
+    expect(made.nodes.filter(({ op }) => op === "MatMul").length).toBe(names.length - 1);
+  }
 });
