@@ -333,3 +333,36 @@ test("a node whose name would choose something else too is left, and what it wou
     expect(made.nodes.filter(({ op }) => op === "MatMul").length).toBe(names.length - 1);
   }
 });
+
+test("layers below 1024 weights take every format where smaller ones are asked for, alone and in the plan", async () => {
+  const small = makeGraph({
+    nodes: [
+      makeNode("MatMul", ["x", "w1"], ["h"], {}, "first"),
+      makeNode("Relu", ["h"], ["r"], {}, "relu"),
+      makeNode("MatMul", ["r", "w2"], ["y"], {}, "second"),
+    ],
+    weights: new Map([
+      ["w1", normal([64, 8])],
+      ["w2", normal([8, 64], 2)],
+    ]),
+    inputs: graph.inputs,
+    outputs: [{ name: "y" }],
+  });
+  const { layers } = layersOf(small, 512);
+  const names = formatNames.filter((name) => name.startsWith("weights") || name === "dynamic8");
+  const options = { damage: "noise", estimated: false, samples: 2, times: false } as const;
+  const effects = await measureEffects(small, layers, formatsOf(names, 512), context, options);
+  expect(effects.map((own) => own.map(({ format }) => format))).toEqual(layers.map(() => ["float", ...names]));
+  for (const name of names) {
+    const [step] = stepsFor(layers, [name, name], "size", 512);
+    const made = await techniques[step![0]]!(step![1]).apply(small, context);
+    expect(
+      [...made.weights.keys()].filter((weight) => small.weights.has(weight)),
+      name,
+    ).toEqual([]);
+  }
+  const own = await makeJudge(small, { runtime: onnx, parts, seed: 1, signal, seconds: 0.01 });
+  const result = await quantizeMixed(small, context, own, { formats: ["weights4"], minElements: 512, maxDrop: 1 });
+  expect(result.chosen!.formats).toContain("weights4");
+  expect(onnxSize(result.graph!)).toBeLessThan(onnxSize(small));
+});
