@@ -149,6 +149,18 @@ test("estimates of the damage are near what is measured, in every format", async
   }
 });
 
+test("layers without names are estimated as they are with names", async () => {
+  const clean = await simplify().apply(graph, context);
+  const nameless = { ...clean, nodes: clean.nodes.map((node) => ({ ...node, name: "" })) };
+  const options = { damage: "noise", estimated: true, samples: 2, times: false } as const;
+  const damages = async (of: Graph): Promise<unknown> => {
+    const { layers } = layersOf(of, 1024);
+    const effects = await measureEffects(of, layers, formatsOf(["int8", "weights4"]), context, options);
+    return effects.map((own) => own.map(({ format, damage }) => [format, damage]));
+  };
+  expect(await damages(nameless)).toEqual(await damages(clean));
+});
+
 test("a choice by estimates is one by whole models all the same", async () => {
   const result = await quantizeMixed(graph, context, await judge(), {
     formats,
