@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { Dataset } from "../../data/dataset.ts";
+import type { Batch, Dataset } from "../../data/dataset.ts";
+import { datasetOf } from "../../data/samples.ts";
 import { float, type Graph, makeGraph, makeNode } from "../../graph/graph.ts";
 import { runtime } from "../../platform/node.ts";
 import type { Tensors } from "../../platform/runtime.ts";
@@ -282,6 +283,25 @@ it("lets data weigh the input channels", async () => {
   const float = await outputOf(cpu, graph, inputs);
   const gain = sqnr(float, await outputOf(cpu, informed, inputs)) - sqnr(float, await outputOf(cpu, blind, inputs));
   expect(gain).toBeGreaterThan(2);
+});
+
+it("weighs the input channels by samples of all classes, where these are stored one after the other", async () => {
+  const graph = one("MatMul", [64, 24]);
+  // the first half of the samples is loud in other channels than the second
+  const sample = (i: number): Float32Array =>
+    Float32Array.from({ length: 64 }, (_, c) => (c % 2 === Math.floor(i / 100) ? 10 : 0.1) * Math.sin(1 + i * 64 + c));
+  const read = async (indices: readonly number[]): Promise<Batch> => {
+    const x = float32([indices.length, 64], Float32Array.from(indices.flatMap((i) => [...sample(i)])));
+    return { inputs: { x }, size: indices.length };
+  };
+  const data = datasetOf("sorted", new Map([["all", { count: 200, read }]]));
+  const step = quantizeWeights({ bits: 3, minElements: 1, samples: 32 });
+  const informed = await step.apply(graph, { ...testContext(cpu), data });
+  const quality = async (first: number): Promise<number> => {
+    const { inputs } = await read(Array.from({ length: 100 }, (_, i) => first + i));
+    return sqnr(await outputOf(cpu, graph, inputs), await outputOf(cpu, informed, inputs));
+  };
+  expect(await quality(100)).toBeGreaterThan((await quality(0)) - 3);
 });
 
 it("finds weights behind nodes that compute them from constants", async () => {
