@@ -5,7 +5,8 @@ import { float, type Graph, makeGraph, makeNode } from "../../graph/graph.ts";
 import { runtime } from "../../platform/node.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { runtime as webRuntime } from "../../platform/web.ts";
-import { float32, int64, toFloat32 } from "../../tensor/tensor.ts";
+import { floatToHalf } from "../../tensor/half.ts";
+import { float32, int64, tensor, toFloat32 } from "../../tensor/tensor.ts";
 import { simplify } from "../simplify/index.ts";
 import { normal, operators, outputOf, type Skip, sqnr, testContext } from "../testing.ts";
 import { quantizeWeights } from "./index.ts";
@@ -302,6 +303,37 @@ it("weighs the input channels by samples of all classes, where these are stored 
     return sqnr(await outputOf(cpu, graph, inputs), await outputOf(cpu, informed, inputs));
   };
   expect(await quality(100)).toBeGreaterThan((await quality(0)) - 3);
+});
+
+it("rounds float16 weights to the grid of the scales that are stored, in float16", async () => {
+  const weight = tensor("float16", [64, 24], floatToHalf(toFloat32(normal([64, 24])), "float16"));
+  const graph: Graph = {
+    ...one("MatMul", [64, 24]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float16" } }],
+    outputs: [{ name: "y", type: { kind: "tensor", dtype: "float16" } }],
+    weights: new Map([["w", weight]]),
+  };
+  // which scale an element of 64 rows and 24 columns has
+  const scaleAt = {
+    block: (at: number) => Math.floor(at / (32 * 24)) * 24 + (at % 24),
+    channel: (at: number) => at % 24,
+    tensor: () => 0,
+  };
+  for (const [granularity, of] of Object.entries(scaleAt)) {
+    const step = {
+      bits: 8,
+      granularity: granularity as keyof typeof scaleAt,
+      method: "rtn",
+      format: "dequantize",
+    } as const;
+    const { small } = await quantized(graph, step);
+    const [codes, scales, zeros] = ["codes", "scale", "zero"].map((part) => toFloat32(small.weights.get(`w_${part}`)!));
+    const off = toFloat32(weight).map((value, at) => {
+      const exact = value / scales![of(at)]! + zeros![of(at)]!;
+      return Math.abs(Math.min(255, Math.max(0, exact)) - codes![at]!);
+    });
+    expect(Math.max(...off), granularity).toBeLessThanOrEqual(0.501);
+  }
 });
 
 it("finds weights behind nodes that compute them from constants", async () => {
