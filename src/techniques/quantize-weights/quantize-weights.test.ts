@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Batch, Dataset } from "../../data/dataset.ts";
 import { datasetOf } from "../../data/samples.ts";
-import { float, type Graph, makeGraph, makeNode } from "../../graph/graph.ts";
+import { type Attribute, float, type Graph, makeGraph, makeNode } from "../../graph/graph.ts";
 import { runtime } from "../../platform/node.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { runtime as webRuntime } from "../../platform/web.ts";
@@ -252,6 +252,29 @@ it("says why it leaves weights alone", async () => {
     { node: "small", reason: "weight 'tiny' has 80 elements, fewer than 100" },
     { node: "attention", reason: "none of its operands is a constant weight" },
   ]);
+});
+
+it("says of layers inside of If and Loop that it leaves them alone", async () => {
+  const branch = (name: string): Attribute => {
+    const nodes = [makeNode("MatMul", ["x", `${name}_w`], [`${name}_y`], {}, name)];
+    return {
+      type: "graph",
+      value: makeGraph({
+        nodes,
+        inputs: [],
+        outputs: [{ name: `${name}_y` }],
+        weights: new Map([[`${name}_w`, normal([40, 40])]]),
+      }),
+    };
+  };
+  const graph = makeGraph({
+    nodes: [makeNode("If", ["flag"], ["y"], { then_branch: branch("one"), else_branch: branch("other") }, "if")],
+    inputs: [x, { name: "flag", type: { kind: "tensor", dtype: "bool", shape: [] } }],
+    outputs: [y],
+  });
+  const { small, skips } = await quantized(graph, { exclude: ["other"] });
+  expect(small).toBe(graph);
+  expect(skips).toEqual([{ node: "one", reason: "it is in the body of a control-flow node" }]);
 });
 
 it("names a weight that holds NaN", async () => {
