@@ -1,6 +1,6 @@
 import { gradient } from "../autodiff/gradient.ts";
 import { edit } from "../graph/edit.ts";
-import type { Graph } from "../graph/graph.ts";
+import { type Graph, nodeLabel } from "../graph/graph.ts";
 import { observeTypes } from "../platform/observe.ts";
 import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
 import { dtypes } from "../tensor/dtype.ts";
@@ -34,18 +34,19 @@ export function withDirections(feed: Tensors, directions: ReadonlyMap<number, Te
 }
 
 /**
- * Gives nodes names of their own for what they read, so that a gradient is that by way of the node alone; and the nodes by
- * these names.
+ * Gives nodes names of their own for what they read, so that a gradient is that by way of the node alone; and the nodes'
+ * labels by these names.
  */
 export function withOwnReads(graph: Graph, nodes: ReadonlySet<string>): [Graph, ReadonlyMap<string, string>] {
   const reads = new Map<string, string>();
   const changed = edit(graph, (draft) => {
     for (const node of graph.nodes) {
-      if (!nodes.has(node.name)) continue;
+      const label = nodeLabel(node);
+      if (!nodes.has(label)) continue;
       const inputs = node.inputs.map((name, at) => {
         if (at > 1 || name === "" || graph.weights.has(name)) return name;
         const read = draft.emit("Identity", [name], {}, 1, `${name}_read`);
-        reads.set(read, node.name);
+        reads.set(read, label);
         return read;
       });
       draft.replace(node, { ...node, inputs });

@@ -12,7 +12,7 @@ import { type Backward, backwardOf, withDirections, withOwnReads } from "./proje
 export interface SecondOrder {
   /** Of each change of weights. */
   readonly damages: readonly number[];
-  /** Of rounding what a node reads, by the node's name; absent where it reads no activation. */
+  /** Of rounding what a node reads, by the node's label; absent where it reads no activation. */
   readonly inputs: ReadonlyMap<string, InputCurvature>;
 }
 
@@ -39,7 +39,7 @@ export interface SecondOrderOptions {
   readonly by: OutputMeasure;
   /** Each on its own: a layer's weights and its bias. */
   readonly changes: readonly (readonly WeightDifference[])[];
-  /** Nodes whose inputs count, by name. */
+  /** Labels of the nodes whose inputs count. */
   readonly nodes: ReadonlySet<string>;
   /** Backward passes for each of the feeds. */
   readonly draws: number;

@@ -3,7 +3,7 @@ import { exactWeight } from "../analysis/effective-weight.ts";
 import type { Reference } from "../analysis/output-error.ts";
 import { type InputCurvature, secondOrder, type WeightDifference } from "../analysis/second-order.ts";
 import { fail, PareError } from "../errors.ts";
-import { type Graph, intAttribute, type Node } from "../graph/graph.ts";
+import { type Graph, intAttribute, type Node, nodeLabel } from "../graph/graph.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import type { Context } from "../techniques/technique.ts";
 import { dtypes } from "../tensor/dtype.ts";
@@ -30,10 +30,10 @@ export async function changeOf(
   { nodes }: Layer,
   runtime: Runtime,
 ): Promise<readonly WeightDifference[] | undefined> {
-  const names = new Set(nodes);
+  const labels = new Set(nodes);
   const found = new Map<string, WeightDifference>();
   let weights = 0;
-  for (const node of graph.nodes.filter(({ name }) => names.has(name))) {
+  for (const node of graph.nodes.filter((each) => labels.has(nodeLabel(each)))) {
     for (const [input, name] of node.inputs.entries()) {
       const tensor = graph.weights.get(name);
       const axis = tensor && outputAxis(node, input, tensor);

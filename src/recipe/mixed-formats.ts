@@ -68,40 +68,56 @@ function weights(bits: number, more: Readonly<Record<string, unknown>> = {}): Fa
   return single({ name: `weights${bits}`, bits }, (include) => ["quantize-weights", { bits, ...more, include }]);
 }
 
-/** In the order in which they are applied: what calibrates sees the others still in float. */
-const families: readonly Family[] = [
-  integers,
-  single({ name: "dynamic8", bits: 8, activations: "own" }, (include) => ["quantize-dynamic", { include }]),
-  weights(8, { granularity: "channel" }),
-  weights(4),
-  weights(3),
-  weights(2),
-];
+/** Numbers that a weight must have to be quantized, unless a technique is told otherwise. */
+const usualMinElements = 1024;
 
-const rows = families.flatMap(({ formats }) => formats);
+/** In the order in which they are applied: what calibrates sees the others still in float. */
+function familiesOf(minElements: number): readonly Family[] {
+  const own = minElements === usualMinElements ? {} : { minElements };
+  return [
+    integers,
+    single({ name: "dynamic8", bits: 8, activations: "own" }, (include) => ["quantize-dynamic", { ...own, include }]),
+    weights(8, { granularity: "channel", ...own }),
+    weights(4, own),
+    weights(3, own),
+    weights(2, own),
+  ];
+}
 
 /** Names of all formats. */
-export const formatNames: readonly string[] = rows.map(({ name }) => name);
+export const formatNames: readonly string[] = familiesOf(usualMinElements).flatMap(({ formats }) =>
+  formats.map(({ name }) => name),
+);
 
 /**
  * The formats of some names, in the order in which they are applied.
  *
+ * @param minElements numbers that a weight must have
  * @throws PareError for an unknown name
  */
-export function formatsOf(names: readonly string[]): readonly Format[] {
+export function formatsOf(names: readonly string[], minElements = usualMinElements): readonly Format[] {
   const unknown = names.find((name) => !formatNames.includes(name));
   if (unknown !== undefined) {
     const hint = didYouMean(unknown, formatNames) || `There are ${formatNames.join(", ")}`;
     fail("formats", `unknown format '${unknown}'`, hint);
   }
-  return rows.filter(({ name }) => names.includes(name));
+  return familiesOf(minElements).flatMap(({ formats }) => formats.filter(({ name }) => names.includes(name)));
 }
 
-/** The steps that bring every layer into its format, one for all that a single step can do; "float" is none. */
-export function stepsFor(layers: readonly Layer[], formats: readonly string[], purpose: Purpose): PlanStep[] {
+/**
+ * The steps that bring every layer into its format, one for all that a single step can do; "float" is none.
+ *
+ * @param minElements numbers that a weight must have
+ */
+export function stepsFor(
+  layers: readonly Layer[],
+  formats: readonly string[],
+  purpose: Purpose,
+  minElements = usualMinElements,
+): PlanStep[] {
   const nodesOf = (wanted: (format: string) => boolean): string[] =>
     layers.flatMap(({ nodes }, i) => (wanted(formats[i]!) ? nodes : []));
-  return families.flatMap(({ formats: own, step }) => {
+  return familiesOf(minElements).flatMap(({ formats: own, step }) => {
     const isOwn = (format: string): boolean => own.some(({ name }) => name === format);
     if (!formats.some(isOwn)) return [];
     return [

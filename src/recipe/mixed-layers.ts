@@ -1,9 +1,11 @@
+import { PareError } from "../errors.ts";
 import { type Graph, type Node, nodeLabel } from "../graph/graph.ts";
+import { matcher } from "../graph/select.ts";
 import { allNodes, links } from "../graph/walk.ts";
 
 /** Nodes that have to be in the same format, since they share a weight; mostly one. */
 export interface Layer {
-  /** Names of its nodes (labels of those without one), in the order of execution; no other node has any of them. */
+  /** Names of its nodes (labels of those without one), in the order of execution; as patterns none fits anything else. */
   readonly nodes: readonly string[];
   /** Numbers in its weights. */
   readonly elements: number;
@@ -18,14 +20,12 @@ export interface Layers {
 
 /**
  * The layers of a graph that may have a format of their own: nodes that read float matrices or kernels of some size, those
- * that share one together. A node that shares its name with another can't be chosen, as no recipe could tell it.
+ * that share one together. A node whose name fits something else too, as the pattern that it is in a recipe, can't be chosen.
  *
  * @param minElements numbers that a weight must have
  */
 export function layersOf(graph: Graph, minElements: number): Layers {
   const { consumers } = links(graph);
-  const counts = new Map<string, number>();
-  for (const { name } of allNodes(graph)) counts.set(name, (counts.get(name) ?? 0) + 1);
   const groups = new Map<Node, Set<Node>>();
   const sizes = new Map<Node, number>();
   for (const [name, { dtype, shape, size }] of graph.weights) {
@@ -40,13 +40,39 @@ export function layersOf(graph: Graph, minElements: number): Layers {
   const order = new Map(graph.nodes.map((node, i) => [node, i]));
   for (const group of new Set(groups.values())) {
     const nodes = [...group].sort((a, b) => order.get(a)! - order.get(b)!);
-    const namesake = nodes.find(({ name }) => name !== "" && counts.get(name)! > 1);
-    if (namesake) left.push({ node: nodeLabel(namesake), reason: "it has no name of its own to choose it by" });
-    else {
+    const reasons = nodes.flatMap((node) => {
+      const reason = ambiguity(graph, node, group);
+      return reason ? [{ node: nodeLabel(node), reason }] : [];
+    });
+    left.push(...reasons);
+    if (reasons.length === 0) {
       const elements = nodes.reduce((sum, node) => sum + (sizes.get(node) ?? 0), 0);
       layers.push({ nodes: nodes.map(nodeLabel), elements });
     }
   }
   const places = new Map(graph.nodes.map((node, i) => [nodeLabel(node), i]));
   return { layers: layers.sort((a, b) => places.get(a.nodes[0]!)! - places.get(b.nodes[0]!)!), left };
+}
+
+/** Why a recipe can't choose a node of a layer by its label; undefined where it can. */
+function ambiguity(graph: Graph, node: Node, layer: ReadonlySet<Node>): string | undefined {
+  const fits = patternOf(nodeLabel(node));
+  if (!fits?.(node)) return "its name reads as a regular expression";
+  for (const other of allNodes(graph)) {
+    if (other !== node && fits(other)) return `its name would choose '${nodeLabel(other)}' (${other.op}) too`;
+  }
+  for (const [name, readers] of links(graph).consumers) {
+    const foreign = graph.weights.has(name) && !readers.every((reader) => layer.has(reader));
+    if (foreign && fits({ name, op: "", domain: "" })) return `its name would choose weight '${name}' too`;
+  }
+  return undefined;
+}
+
+function patternOf(label: string): ReturnType<typeof matcher> | undefined {
+  try {
+    return matcher(label);
+  } catch (error) {
+    if (!(error instanceof PareError)) throw error;
+    return undefined;
+  }
 }

@@ -5,6 +5,7 @@ import { onnxSize } from "../formats/onnx/index.ts";
 import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
 import { runtime } from "../platform/node.ts";
 import { random } from "../random.ts";
+import { techniques } from "../techniques/index.ts";
 import { simplify } from "../techniques/simplify/index.ts";
 import type { Context } from "../techniques/technique.ts";
 import { normal, testContext } from "../techniques/testing.ts";
@@ -146,6 +147,18 @@ test("estimates of the damage are near what is measured, in every format", async
       }
     }
   }
+});
+
+test("layers without names are estimated as they are with names", async () => {
+  const clean = await simplify().apply(graph, context);
+  const nameless = { ...clean, nodes: clean.nodes.map((node) => ({ ...node, name: "" })) };
+  const options = { damage: "noise", estimated: true, samples: 2, times: false } as const;
+  const damages = async (of: Graph): Promise<unknown> => {
+    const { layers } = layersOf(of, 1024);
+    const effects = await measureEffects(of, layers, formatsOf(["int8", "weights4"]), context, options);
+    return effects.map((own) => own.map(({ format, damage }) => [format, damage]));
+  };
+  expect(await damages(nameless)).toEqual(await damages(clean));
 });
 
 test("a choice by estimates is one by whole models all the same", async () => {
@@ -302,6 +315,66 @@ test("nodes that share a weight are one layer; without a name of its own none ca
       { nodes: ["first", "second"], elements: 1024 },
       { nodes: ["MatMul(y)"], elements: 1024 },
     ],
-    left: [{ node: "twin", reason: "it has no name of its own to choose it by" }],
+    left: [{ node: "twin", reason: "its name would choose 'twin' (Relu) too" }],
   });
+});
+
+test("a node whose name would choose something else too is left, and what it would choose told", async () => {
+  const names = ["MatMul", "MatMul1", "fc*", "fc2", "/c/", "/(/", "v6", "last"];
+  const chain = makeGraph({
+    nodes: names.map((name, i) => makeNode("MatMul", [`x${i}`, `v${i}`], [`x${i + 1}`], {}, name)),
+    weights: new Map(names.map((_, i) => [`v${i}`, normal([64, 64], i)])),
+    inputs: [{ name: "x0", type: { kind: "tensor", dtype: "float32", shape: ["n", 64] } }],
+    outputs: [{ name: `x${names.length}` }],
+  });
+  const weights = new Map(chain.weights).set("fc2", chain.weights.get("v7")!);
+  const nodes = chain.nodes.with(7, makeNode("MatMul", ["x7", "fc2"], ["x8"], {}, "last"));
+  const { layers, left } = layersOf({ ...chain, nodes, weights }, 1024);
+  expect(layers.map((layer) => layer.nodes)).toEqual([["MatMul1"], ["v6"], ["last"]]);
+  expect(left).toEqual([
+    { node: "MatMul", reason: "its name would choose 'MatMul1' (MatMul) too" },
+    { node: "fc*", reason: "its name would choose 'fc2' (MatMul) too" },
+    { node: "fc2", reason: "its name would choose weight 'fc2' too" },
+    { node: "/c/", reason: "its name would choose 'fc*' (MatMul) too" },
+    { node: "/(/", reason: "its name reads as a regular expression" },
+  ]);
+  // what is chosen by its name is alone then
+  for (const { nodes: own } of layers) {
+    const [step] = stepsFor([{ nodes: own, elements: 4096 }], ["weights4"], "size");
+    const made = await techniques[step![0]]!(step![1]).apply(chain, { ...testContext(onnx), skip() {} });
+    expect(made.nodes.filter(({ op }) => op === "MatMul").length).toBe(names.length - 1);
+  }
+});
+
+test("layers below 1024 weights take every format where smaller ones are asked for, alone and in the plan", async () => {
+  const small = makeGraph({
+    nodes: [
+      makeNode("MatMul", ["x", "w1"], ["h"], {}, "first"),
+      makeNode("Relu", ["h"], ["r"], {}, "relu"),
+      makeNode("MatMul", ["r", "w2"], ["y"], {}, "second"),
+    ],
+    weights: new Map([
+      ["w1", normal([64, 8])],
+      ["w2", normal([8, 64], 2)],
+    ]),
+    inputs: graph.inputs,
+    outputs: [{ name: "y" }],
+  });
+  const { layers } = layersOf(small, 512);
+  const names = formatNames.filter((name) => name.startsWith("weights") || name === "dynamic8");
+  const options = { damage: "noise", estimated: false, samples: 2, times: false } as const;
+  const effects = await measureEffects(small, layers, formatsOf(names, 512), context, options);
+  expect(effects.map((own) => own.map(({ format }) => format))).toEqual(layers.map(() => ["float", ...names]));
+  for (const name of names) {
+    const [step] = stepsFor(layers, [name, name], "size", 512);
+    const made = await techniques[step![0]]!(step![1]).apply(small, context);
+    expect(
+      [...made.weights.keys()].filter((weight) => small.weights.has(weight)),
+      name,
+    ).toEqual([]);
+  }
+  const own = await makeJudge(small, { runtime: onnx, parts, seed: 1, signal, seconds: 0.01 });
+  const result = await quantizeMixed(small, context, own, { formats: ["weights4"], minElements: 512, maxDrop: 1 });
+  expect(result.chosen!.formats).toContain("weights4");
+  expect(onnxSize(result.graph!)).toBeLessThan(onnxSize(small));
 });

@@ -148,7 +148,7 @@ async function begin(graph: Graph, context: Context, judge: Judge, options: Mixe
   const suiting = aboutClasses.test(before.metric) ? "kl" : "noise";
   const estimated = options.damage === "fisher";
   const measure = options.damage === undefined || options.damage === "fisher" ? suiting : options.damage;
-  const formats = formatsOf(names);
+  const formats = formatsOf(names, minElements);
   const measured = await measureEffects(clean.graph, found, formats, context, {
     damage: measure,
     estimated,
@@ -215,7 +215,8 @@ async function attempt(search: Search, count: number): Promise<Built> {
   if (known) return known;
   const { context, judge, options, start, layers, choices, moves, effects } = search;
   const formats = after(choices, moves, count).map(({ format }) => format);
-  const steps = stepsFor(layers, formats, options.target?.quantity === "ms" ? "latency" : "size");
+  const purpose = options.target?.quantity === "ms" ? "latency" : "size";
+  const steps = stepsFor(layers, formats, purpose, options.minElements);
   const facts = { formats, meanBits: meanBits(layers, effects, formats), steps };
   let built: Built;
   try {

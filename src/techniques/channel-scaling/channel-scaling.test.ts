@@ -63,6 +63,19 @@ const cases: Record<string, { graph: Graph; found: string[] }> = {
     ),
     found: ["g:last b:last -> p:1"],
   },
+  "means over tokens, their axes given in several ways": {
+    graph: graphOf(
+      [
+        makeNode("Constant", [], ["second"], { value_ints: [-2] }),
+        makeNode("LayerNormalization", ["x", "g"], ["n"]),
+        makeNode("ReduceMean", ["n", "second"], ["m"]),
+        makeNode("ReduceSum", ["m", "first"], ["s"], { keepdims: 0 }),
+        makeNode("MatMul", ["s", "p"], ["y"]),
+      ],
+      { g: v(16), p: w(16, 8), first: int64([0]) },
+    ),
+    found: ["g:last -> p:0"],
+  },
   "a scale that is one number": {
     graph: graphOf([makeNode("Mul", ["x", "half"], ["m"]), makeNode("MatMul", ["m", "p"], ["y"])], {
       half: float32([], [0.5]),
@@ -143,6 +156,31 @@ test("where outputs would change it says why", async () => {
     "'Gelu_n' (Gelu) does not scale with its input",
   ]);
   expect(await reasons([makeNode("MatMul", ["x", "p"], ["y"])], {})).toEqual(["'x' is no layer's output"]);
+});
+
+test("a mean over the channels is none of tokens, though there be as many", async () => {
+  const square = normal([2, 16, 16], 91);
+  for (const [op, reduction] of [
+    ["ReduceMean", { axes: [-1], keepdims: 0 }],
+    ["ReduceSum", { keepdims: 0 }],
+  ] as const) {
+    const inputs = op === "ReduceSum" ? ["n", "axes"] : ["n"];
+    const graph: Graph = {
+      ...graphOf(
+        [
+          makeNode("LayerNormalization", ["x", "g"], ["n"]),
+          makeNode(op, inputs, ["r"], reduction),
+          makeNode("MatMul", ["r", "p"], ["y"]),
+        ],
+        { g: v(16), p: w(16, 8), axes: int64([2]) },
+      ),
+      opsets: { "": 17 },
+      inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [2, 16, 16] } }],
+    };
+    const { found, refused } = scalableChannels(graph, await observeTypes(graph, cpu, { x: square }), all);
+    expect(found).toEqual([]);
+    expect(refused.map(({ reason }) => reason)).toEqual([`'${op}_r' (${op}) does not scale with its input`]);
+  }
 });
 
 test("a weight that something else reads too is left alone", async () => {

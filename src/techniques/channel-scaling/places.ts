@@ -1,6 +1,7 @@
 import { type Graph, intAttribute, intsAttribute, isNode, type Node, nodeLabel, opKey } from "../../graph/graph.ts";
 import { links, soleConsumer } from "../../graph/walk.ts";
 import type { ObservedType } from "../../platform/observe.ts";
+import { reducedAxes } from "./reduced-axes.ts";
 
 /** A node that multiplies the channels of a value with a constant matrix. */
 export interface Reader {
@@ -17,6 +18,8 @@ export interface Source {
   readonly name: string;
   /** Axis of the channels; "last" where the constant is added or multiplied and may be broadcast. */
   readonly axis: number | "last";
+  /** Scales have to be positive, since a Relu follows. */
+  readonly positive?: true;
 }
 
 /** A value whose channels, along its last axis, can be divided by numbers where they are made and multiplied where they are read. */
@@ -76,13 +79,14 @@ function scalableAt(
 /** The value that was made before it was only reshaped. */
 function origin(graph: Graph, types: Types, value: string): string {
   const node = links(graph).producer.get(value);
-  return node && keepsChannels(node, node.inputs[0]!, types) ? origin(graph, types, node.inputs[0]!) : value;
+  return node && keepsChannels(graph, node, node.inputs[0]!, types) ? origin(graph, types, node.inputs[0]!) : value;
 }
 
-/** Operators over other axes than the last one, too, where that shows in the shapes. */
+const reductions = new Set(["ReduceMean", "ReduceSum"]);
+
+/** Operators over other axes than the last one, too, where that shows in the shapes, or in the axes of reductions. */
 const reshaping = new Set([
-  "ReduceMean",
-  "ReduceSum",
+  ...reductions,
   "Reshape",
   "Squeeze",
   "Unsqueeze",
@@ -93,11 +97,12 @@ const reshaping = new Set([
 ]);
 
 /** Whether a node gives its input's numbers anew, or sums of them, each along the last axis where it was. */
-function keepsChannels(node: Node, value: string, types: Types): boolean {
+function keepsChannels(graph: Graph, node: Node, value: string, types: Types): boolean {
   if (node.domain !== "" || !reshaping.has(node.op) || node.inputs[0] !== value) return false;
   if (node.outputs.slice(1).some((name) => name !== "")) return false;
   const [before, after] = [types.get(value)?.shape, types.get(node.outputs[0]!)?.shape];
   if (!before || !after || before.length === 0 || before.at(-1) !== after.at(-1) || after.at(-1) === 1) return false;
+  if (reductions.has(node.op)) return reducedAxes(graph, node, types)?.includes(0) === false;
   return node.op !== "Transpose" || intsAttribute(node, "perm")?.at(-1) === before.length - 1;
 }
 
@@ -111,7 +116,7 @@ function readersOf(graph: Graph, types: Types, value: string): readonly Reader[]
       readers.push(reader);
       continue;
     }
-    if (!keepsChannels(node, value, types)) return `'${nodeLabel(node)}' (${node.op}) reads its input too`;
+    if (!keepsChannels(graph, node, value, types)) return `'${nodeLabel(node)}' (${node.op}) reads its input too`;
     const behind = readersOf(graph, types, node.outputs[0]!);
     if (typeof behind === "string") return behind;
     readers.push(...behind);
@@ -187,8 +192,10 @@ function sourcesOf(graph: Graph, types: Types, value: string, channels: number):
   if (node.domain !== "") return `'${nodeLabel(node)}' (${node.op}) does not scale with its input`;
   switch (node.op) {
     case "Relu":
-    case "LeakyRelu":
-      return before(node.inputs[0]!);
+    case "LeakyRelu": {
+      const sources = before(node.inputs[0]!);
+      return typeof sources === "string" ? sources : sources.map((one) => ({ ...one, positive: true }));
+    }
     case "Mul":
       if (constants.length === 1 && vector(constants[0]!)) return [source(constants[0]!, "last")];
       return constants.length === 0
@@ -204,7 +211,7 @@ function sourcesOf(graph: Graph, types: Types, value: string, channels: number):
     case "Gemm":
       return productSources(graph, node, channels, source);
     default:
-      if (keepsChannels(node, node.inputs[0] ?? "", types)) return before(node.inputs[0]!);
+      if (keepsChannels(graph, node, node.inputs[0] ?? "", types)) return before(node.inputs[0]!);
       return `'${nodeLabel(node)}' (${node.op}) does not scale with its input`;
   }
 }

@@ -7,7 +7,7 @@ import type { ScalableChannels } from "./places.ts";
 /** Numbers for the channels of a value. */
 export interface Scaling {
   readonly at: ScalableChannels;
-  /** Positive, [channels]: the value is divided by them, the weights that read it are multiplied. */
+  /** [channels], positive where a source says so: the value is divided by them, the weights that read it are multiplied. */
   readonly scales: Float64Array;
 }
 

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { reference, signalToNoise } from "../../analysis/output-error.ts";
 import type { Dataset } from "../../data/dataset.ts";
 import { makeGraph, makeNode } from "../../graph/graph.ts";
 import { runtime } from "../../platform/node.ts";
@@ -68,6 +69,23 @@ test("weights of large inputs keep more of their bits", async () => {
   ] as const) {
     const before = await quality({ bits: 3, method, include });
     expect(await quality({ bits: 3, method, include, awq: true }), method).toBeGreaterThan(before + gain);
+  }
+});
+
+test("one scale for a whole weight is fitted anew to each way of scaling its channels", async () => {
+  const single = { ...graph, nodes: graph.nodes.slice(0, 2), outputs: [{ name: "u" }] };
+  const samples = Array.from({ length: 16 }, (_, i) => ({ x: normal([1, 20, channels], 300 + i) }));
+  const products = await reference(single, cpu, samples);
+  for (const [bits, method, gain] of [
+    [8, "rtn", 1],
+    [8, "search", 1],
+    [3, "search", -0.1],
+  ] as const) {
+    const decibels = async (awq: boolean): Promise<number> => {
+      const step = quantizeWeights({ ...options, bits, method, awq, granularity: "tensor" });
+      return signalToNoise(await step.apply(single, { ...testContext(cpu), data }), cpu, products);
+    };
+    expect(await decibels(true), `${bits} ${method}`).toBeGreaterThan((await decibels(false)) + gain);
   }
 });
 

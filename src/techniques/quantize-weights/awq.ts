@@ -9,9 +9,9 @@ import { type Scaling, scaleChannels } from "../channel-scaling/scale.ts";
 import type { Context } from "../technique.ts";
 import { inputMoments } from "../weight-matrices/input-moments.ts";
 import { type WeightMatrix, weightMatrix } from "../weight-matrices/matrix.ts";
-import { gridOf } from "./codes.ts";
+import { wholeGrid } from "./codes.ts";
 import type { Planned } from "./gptq.ts";
-import { codingError, type GptqPlan, rounded } from "./gptq-matrix.ts";
+import { codingError, rounded } from "./gptq-matrix.ts";
 import { inPasses } from "./levels.ts";
 import type { QuantizeWeightsOptions } from "./options.ts";
 import { importanceOf, someRows, weightRows } from "./rows.ts";
@@ -20,10 +20,9 @@ import { viewOf } from "./view.ts";
 /** Exponents tried. */
 const grid = Array.from({ length: 20 }, (_, i) => i / 20);
 
-/** One of the weights that read the same channels: rows that stand for it, and how they are coded. */
-interface Part {
+/** One of the weights that read the same channels, as rows that stand for it. */
+interface Part extends Planned {
   readonly rows: Float32Array;
-  readonly plan: Omit<GptqPlan, "importance">;
 }
 
 /**
@@ -80,9 +79,9 @@ async function first(stream: AsyncIterable<Tensors>): Promise<Tensors> {
   return {};
 }
 
-function partOf({ target, plan, block }: Planned): Part {
-  const view = viewOf(target.layout, block);
-  return { rows: someRows(weightRows(target, view), view.length), plan: { grid: gridOf(target, plan), block } };
+function partOf(planned: Planned): Part {
+  const view = viewOf(planned.target.layout, planned.block);
+  return { ...planned, rows: someRows(weightRows(planned.target, view), view.length) };
 }
 
 /** The scales of least error; undefined where none errs less than no scales. */
@@ -122,10 +121,10 @@ function relative(values: Float64Array): Float64Array {
 function weightMeans(parts: readonly Part[], columns: number): Float64Array {
   const means = new Float64Array(columns);
   let rows = 0;
-  for (const { rows: values, plan } of parts) {
+  for (const { rows: values, block: size } of parts) {
     for (let row = 0; row < values.length; row += columns, rows++) {
-      for (let start = 0; start < columns; start += plan.block) {
-        const block = values.subarray(row + start, row + Math.min(columns, start + plan.block));
+      for (let start = 0; start < columns; start += size) {
+        const block = values.subarray(row + start, row + Math.min(columns, start + size));
         const largest = block.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
         if (largest > 0) for (const [k, v] of block.entries()) means[start + k]! += Math.abs(v) / largest;
       }
@@ -139,8 +138,9 @@ function scaledError(parts: readonly Part[], scales: Float64Array, gram: Float64
   const columns = scales.length;
   const divided = gram.map((v, at) => v / (scales[Math.floor(at / columns)]! * scales[at % columns]!));
   const importance = importanceOf(divided, columns);
-  return parts.reduce((total, { rows, plan }) => {
+  return parts.reduce((total, { rows, target, plan, block }) => {
     const scaled = rows.map((v, at) => v * scales[at % columns]!);
-    return total + codingError(scaled, rounded(scaled, { ...plan, importance }), divided, plan.block);
+    const fitted = plan.whole ? wholeGrid(scaled, plan.grid, `weight '${target.name}'`) : plan.grid;
+    return total + codingError(scaled, rounded(scaled, { grid: fitted, block, importance }), divided, block);
   }, 0);
 }

@@ -45,7 +45,21 @@ export function encodeTarget(target: WeightTarget, plan: CodePlan, sink: BlockSi
  * @throws PareError naming the weight if it holds NaN or infinity
  */
 export function gridOf(target: WeightTarget, { grid, whole }: CodePlan): Grid {
-  return whole ? { ...grid, fixed: fitWhole(target.weight, grid, `weight '${target.name}'`) } : grid;
+  return whole ? wholeGrid(toFloat32(target.weight), grid, `weight '${target.name}'`) : grid;
+}
+
+/**
+ * A grid with the scale that fits some values best as one block.
+ *
+ * @param who names the values in the error
+ * @throws PareError if they hold NaN or infinity
+ */
+export function wholeGrid(values: Float32Array, grid: Grid, who: string): Grid {
+  const fitter = blockFitter(grid, values.length);
+  if (!fitter.run(values, 0, values.length, 0)) {
+    fail(who, "holds NaN or infinite values", "Repair the weight: it can't be quantized");
+  }
+  return { ...grid, fixed: { scale: fitter.scale(), zero: fitter.zero() } };
 }
 
 /** The weight that codes in blocks of so many elements stand for, unpacked when it is read. */
@@ -74,12 +88,4 @@ function replay({ codes, scales, zeros }: BlockCodes, view: BlockView, sink: Blo
       }
     }
   }
-}
-
-function fitWhole(weight: Tensor, grid: Grid, who: string): { scale: number; zero: number } {
-  const fitter = blockFitter(grid, weight.size);
-  if (!fitter.run(toFloat32(weight), 0, weight.size, 0)) {
-    fail(who, "holds NaN or infinite values", "Repair the weight: it can't be quantized");
-  }
-  return { scale: fitter.scale(), zero: fitter.zero() };
 }

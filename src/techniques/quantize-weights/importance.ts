@@ -1,8 +1,8 @@
-import type { Dataset } from "../../data/dataset.ts";
+import { feedsOf } from "../../data/feeds.ts";
 import { type Graph, intAttribute } from "../../graph/graph.ts";
 import { observeValues } from "../../platform/observe.ts";
-import type { Tensors } from "../../platform/runtime.ts";
 import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
+import { calibrationBatches } from "../calibration-batches.ts";
 import type { Context } from "../technique.ts";
 import type { WeightTarget } from "./targets.ts";
 
@@ -40,7 +40,7 @@ export async function inputImportance(
       if (channels) accumulate(channels, value);
     }
   };
-  const stream = feeds(graph, context.data, samples);
+  const stream = feedsOf(calibrationBatches(graph, context, samples, 1, "quantize-weights"));
   await observeValues(graph, context.runtime, known, stream, visit, { signal: context.signal });
   for (const { target, inputs } of activations) {
     const parts = inputs.map(({ name, axis }) => observed.get(`${axis} ${name}`)!);
@@ -90,18 +90,4 @@ function combine(parts: readonly Channels[], length: number): Float32Array | und
   if (!(total > 0 && total < Number.POSITIVE_INFINITY)) return undefined;
   const taps = length / channels;
   return Float32Array.from({ length }, (_, k) => mean[Math.floor(k / taps)]! / total + 1e-3);
-}
-
-/** Samples one by one, or as many as a fixed batch size asks for; can be run through again. */
-function feeds(graph: Graph, data: Dataset, samples: number): AsyncIterable<Tensors> {
-  const first = graph.inputs.find(({ type }) => type?.kind === "tensor" && (type.shape?.length ?? 0) > 0)?.type;
-  const fixed = first?.kind === "tensor" ? first.shape?.[0] : undefined;
-  const batch = typeof fixed === "number" && fixed > 0 ? fixed : 1;
-  return {
-    async *[Symbol.asyncIterator]() {
-      for await (const { inputs, size } of data.batches({ batch, limit: samples * batch })) {
-        if (size === batch) yield inputs;
-      }
-    },
-  };
 }

@@ -173,7 +173,9 @@ function codePlan(
   const length = target.layout.shape[target.layout.axis]!;
   const byBlock = granularity === "block" && (form !== "storage" || block < length);
   // float16 holds these steps to 11 bits, below what 8 bits can tell; smaller weights would fall among its subnormals
-  const halves = form === "storage" && byBlock && halfRange(largestMagnitude(target.weight) / levelsOf(bits));
+  const fitsHalves = (): boolean => byBlock && halfRange(largestMagnitude(target.weight) / levelsOf(bits));
+  // the other forms have scales of the weight's type
+  const halves = form === "storage" ? fitsHalves() : target.weight.dtype === "float16";
   return {
     grid: {
       width: bits,

@@ -1,10 +1,12 @@
 import { describe, expect, it } from "vitest";
-import type { Dataset } from "../../data/dataset.ts";
-import { float, type Graph, makeGraph, makeNode } from "../../graph/graph.ts";
+import type { Batch, Dataset } from "../../data/dataset.ts";
+import { datasetOf } from "../../data/samples.ts";
+import { type Attribute, float, type Graph, makeGraph, makeNode } from "../../graph/graph.ts";
 import { runtime } from "../../platform/node.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { runtime as webRuntime } from "../../platform/web.ts";
-import { float32, int64, toFloat32 } from "../../tensor/tensor.ts";
+import { floatToHalf } from "../../tensor/half.ts";
+import { float32, int64, tensor, toFloat32 } from "../../tensor/tensor.ts";
 import { simplify } from "../simplify/index.ts";
 import { normal, operators, outputOf, type Skip, sqnr, testContext } from "../testing.ts";
 import { quantizeWeights } from "./index.ts";
@@ -252,6 +254,29 @@ it("says why it leaves weights alone", async () => {
   ]);
 });
 
+it("says of layers inside of If and Loop that it leaves them alone", async () => {
+  const branch = (name: string): Attribute => {
+    const nodes = [makeNode("MatMul", ["x", `${name}_w`], [`${name}_y`], {}, name)];
+    return {
+      type: "graph",
+      value: makeGraph({
+        nodes,
+        inputs: [],
+        outputs: [{ name: `${name}_y` }],
+        weights: new Map([[`${name}_w`, normal([40, 40])]]),
+      }),
+    };
+  };
+  const graph = makeGraph({
+    nodes: [makeNode("If", ["flag"], ["y"], { then_branch: branch("one"), else_branch: branch("other") }, "if")],
+    inputs: [x, { name: "flag", type: { kind: "tensor", dtype: "bool", shape: [] } }],
+    outputs: [y],
+  });
+  const { small, skips } = await quantized(graph, { exclude: ["other"] });
+  expect(small).toBe(graph);
+  expect(skips).toEqual([{ node: "one", reason: "it is in the body of a control-flow node" }]);
+});
+
 it("names a weight that holds NaN", async () => {
   const bad = normal([40, 8]);
   const data = toFloat32(bad).slice();
@@ -282,6 +307,56 @@ it("lets data weigh the input channels", async () => {
   const float = await outputOf(cpu, graph, inputs);
   const gain = sqnr(float, await outputOf(cpu, informed, inputs)) - sqnr(float, await outputOf(cpu, blind, inputs));
   expect(gain).toBeGreaterThan(2);
+});
+
+it("weighs the input channels by samples of all classes, where these are stored one after the other", async () => {
+  const graph = one("MatMul", [64, 24]);
+  // the first half of the samples is loud in other channels than the second
+  const sample = (i: number): Float32Array =>
+    Float32Array.from({ length: 64 }, (_, c) => (c % 2 === Math.floor(i / 100) ? 10 : 0.1) * Math.sin(1 + i * 64 + c));
+  const read = async (indices: readonly number[]): Promise<Batch> => {
+    const x = float32([indices.length, 64], Float32Array.from(indices.flatMap((i) => [...sample(i)])));
+    return { inputs: { x }, size: indices.length };
+  };
+  const data = datasetOf("sorted", new Map([["all", { count: 200, read }]]));
+  const step = quantizeWeights({ bits: 3, minElements: 1, samples: 32 });
+  const informed = await step.apply(graph, { ...testContext(cpu), data });
+  const quality = async (first: number): Promise<number> => {
+    const { inputs } = await read(Array.from({ length: 100 }, (_, i) => first + i));
+    return sqnr(await outputOf(cpu, graph, inputs), await outputOf(cpu, informed, inputs));
+  };
+  expect(await quality(100)).toBeGreaterThan((await quality(0)) - 3);
+});
+
+it("rounds float16 weights to the grid of the scales that are stored, in float16", async () => {
+  const weight = tensor("float16", [64, 24], floatToHalf(toFloat32(normal([64, 24])), "float16"));
+  const graph: Graph = {
+    ...one("MatMul", [64, 24]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float16" } }],
+    outputs: [{ name: "y", type: { kind: "tensor", dtype: "float16" } }],
+    weights: new Map([["w", weight]]),
+  };
+  // which scale an element of 64 rows and 24 columns has
+  const scaleAt = {
+    block: (at: number) => Math.floor(at / (32 * 24)) * 24 + (at % 24),
+    channel: (at: number) => at % 24,
+    tensor: () => 0,
+  };
+  for (const [granularity, of] of Object.entries(scaleAt)) {
+    const step = {
+      bits: 8,
+      granularity: granularity as keyof typeof scaleAt,
+      method: "rtn",
+      format: "dequantize",
+    } as const;
+    const { small } = await quantized(graph, step);
+    const [codes, scales, zeros] = ["codes", "scale", "zero"].map((part) => toFloat32(small.weights.get(`w_${part}`)!));
+    const off = toFloat32(weight).map((value, at) => {
+      const exact = value / scales![of(at)]! + zeros![of(at)]!;
+      return Math.abs(Math.min(255, Math.max(0, exact)) - codes![at]!);
+    });
+    expect(Math.max(...off), granularity).toBeLessThanOrEqual(0.501);
+  }
 });
 
 it("finds weights behind nodes that compute them from constants", async () => {

@@ -1,5 +1,5 @@
 import { type Graph, intAttribute, intsAttribute, isNode, type Node, nodeLabel } from "../../graph/graph.ts";
-import { links } from "../../graph/walk.ts";
+import { allNodes, links } from "../../graph/walk.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 
 /** One node that takes a weight. */
@@ -57,10 +57,11 @@ export function surveyWeights(graph: Graph, options: SurveyOptions): WeightSurve
     if (reason) for (const { node } of chosen) skipped.push({ node, reason });
     else targets.push({ name, weight, uses, layout: layoutOf(weight, uses) });
   }
-  for (const node of graph.nodes) {
-    if (options.select(node) && !takesConstant(graph, node)) {
-      skipped.push({ node, reason: "none of its operands is a constant weight" });
-    }
+  const main = new Set(graph.nodes);
+  for (const node of allNodes(graph)) {
+    if (!weighted(node) || !options.select(node)) continue;
+    if (!main.has(node)) skipped.push({ node, reason: "it is in the body of a control-flow node" });
+    else if (!takesConstant(graph, node)) skipped.push({ node, reason: "none of its operands is a constant weight" });
   }
   return { targets, skipped };
 }
@@ -187,7 +188,6 @@ export function weighted({ op, domain }: Node): boolean {
 
 /** Whether a node that should have a weight has one, as a constant or a transposed constant. */
 function takesConstant(graph: Graph, node: Node): boolean {
-  if (!weighted(node)) return true;
   const constant = (name: string | undefined): boolean =>
     name !== undefined &&
     (graph.weights.has(name) || graph.weights.has(links(graph).producer.get(name)?.inputs[0] ?? ""));

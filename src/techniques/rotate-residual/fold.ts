@@ -19,7 +19,8 @@ export function withScalesMoved(graph: Graph, types: Types): Graph {
     const scales = Float64Array.from(toFloat32(scale));
     const most = scales.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
     const uniform = scales.every((s) => s === scales[0]);
-    return uniform || scales.some((s) => !(Math.abs(s) > leastScale * most)) ? [] : [{ at, scales }];
+    const movable = (s: number): boolean => Math.abs(s) > leastScale * most && !(source.positive && s < 0);
+    return uniform || !scales.every(movable) ? [] : [{ at, scales }];
   });
   return scaleChannels(graph, scalings);
 }

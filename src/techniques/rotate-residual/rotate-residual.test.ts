@@ -229,6 +229,48 @@ describe("outputs stay the same, the stream is rotated", () => {
   });
 });
 
+describe("scales of either sign in front of a Relu", () => {
+  const shapes: Record<string, readonly Node[]> = {
+    "behind a layer": [
+      makeNode("MatMul", ["x0", "up"], ["u"]),
+      makeNode("Mul", ["u", "signed"], ["m"]),
+      makeNode("Add", ["m", "b"], ["s"]),
+    ],
+    "behind a normalization": [makeNode("LayerNormalization", ["x0", "signed", "b"], ["s"])],
+  };
+  for (const [name, before] of Object.entries(shapes)) {
+    it(name, async () => {
+      const graph = makeGraph({
+        nodes: [
+          makeNode("Gather", ["table", "ids"], ["x0"]),
+          ...before,
+          makeNode("Relu", ["s"], ["r"]),
+          makeNode("MatMul", ["r", "down"], ["d"]),
+          makeNode("Add", ["d", "x0"], ["x1"]),
+          makeNode("MatMul", ["x1", "head"], ["y"]),
+        ],
+        inputs: [{ name: "ids", type: { kind: "tensor", dtype: "int64", shape: [2, 6] } }],
+        outputs: [{ name: "y", type: { kind: "tensor", dtype: "float32" } }],
+        weights: new Map([
+          ["table", normal([50, dim], 1)],
+          ["up", normal([dim, dim], 2)],
+          ["signed", vector(3, 0)],
+          ["b", vector(4, 0)],
+          ["down", normal([dim, dim], 5)],
+          ["head", normal([dim, 9], 6)],
+        ]),
+        opsets: { "": 17 },
+        irVersion: 8,
+      });
+      const skips: Skip[] = [];
+      const rotated = await rotateResidual().apply(graph, testContext(cpu, skips));
+      expect(skips).toEqual([]);
+      expect(changed(graph, rotated, "table")).toBe(true);
+      expect(await difference(graph, rotated, ids)).toBeLessThan(1e-5);
+    });
+  }
+});
+
 test("a token of its own in front of the others, and the only one read in the end", async () => {
   const graph = makeGraph({
     nodes: [
@@ -292,4 +334,14 @@ test("a stream that something else reads is left alone, and the reason told", as
   const other = { ...graph, nodes, outputs: outputsToo };
   expect(await rotateResidual().apply(other, testContext(cpu, skips))).toBe(other);
   expect(skips.map(({ reason }) => reason)).toContain("'soft' (Softmax) mixes its channels in a way of its own");
+});
+
+test("a constant that is an output of the model too stays what it was", async () => {
+  const graph = language(rms, false);
+  const outputsToo = [...graph.outputs, ...["table", "positions"].map((name) => ({ name }))];
+  const other = { ...graph, outputs: outputsToo };
+  const rotated = await rotateResidual().apply(other, testContext(cpu));
+  expect(changed(graph, rotated, "up0")).toBe(true);
+  for (const name of ["table", "positions"]) expect(changed(graph, rotated, name), name).toBe(false);
+  expect(await difference(other, rotated, ids)).toBeLessThan(1e-5);
 });

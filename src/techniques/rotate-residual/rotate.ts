@@ -53,7 +53,10 @@ function constantOf(values: Float32Array, size: number, dtype: DType): Tensor {
   return tensor(dtype, [size, size], dtype === "float16" ? floatToHalf(values, dtype) : values);
 }
 
-/** Constants that all their readers see rotated alike change in place; of others the readers get copies, lookups a product. */
+/**
+ * Constants that are no outputs, and that all their readers see rotated alike, change in place; of others the readers get
+ * copies, lookups a product.
+ */
 function rotateConstants(
   draft: Draft,
   { places }: Stream,
@@ -62,12 +65,13 @@ function rotateConstants(
   matrixFor: (value: string) => string,
 ): void {
   const graph = draft.before;
+  const { consumers, outputs } = links(graph);
   for (const [name, all] of grouped(places, (place) => place.name)) {
     const byReader = grouped(all, ({ reader }) => reader);
     const axesOf = (own: readonly Place[]): readonly number[] => own.map(({ axis }) => axis).sort();
     const kinds = new Set([...byReader.values()].map((own) => axesOf(own).join()));
-    const readers = links(graph).consumers.get(name) ?? [];
-    if (kinds.size === 1 && readers.every((reader) => byReader.has(reader))) {
+    const readers = consumers.get(name) ?? [];
+    if (kinds.size === 1 && !outputs.has(name) && readers.every((reader) => byReader.has(reader))) {
       draft.weights.set(name, turned(draft.weights.get(name)!, axesOf(all), rotation));
       continue;
     }

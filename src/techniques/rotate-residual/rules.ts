@@ -1,8 +1,9 @@
-import { type Graph, intAttribute, intsAttribute, isNode, type Node, nodeLabel } from "../../graph/graph.ts";
+import { intAttribute, intsAttribute, isNode, type Node, nodeLabel } from "../../graph/graph.ts";
 import { links, soleConsumer } from "../../graph/walk.ts";
 import { dtypes } from "../../tensor/dtype.ts";
 import { sizeOf, toNumbers } from "../../tensor/tensor.ts";
 import { constantMatrix } from "../channel-scaling/places.ts";
+import { constantNumbers, reducedAxes } from "../channel-scaling/reduced-axes.ts";
 import type { Walk } from "./stream.ts";
 
 /** What it means for a node that some of its values are rotated; a reason where it can't be made up for. */
@@ -54,7 +55,8 @@ const square: Rule = (walk, node) => {
   const output = node.outputs[0]!;
   const axis = walk.axis(node.inputs[0])!;
   const summed = (reader: Node): boolean => {
-    const axes = (isNode(reader, "ReduceMean") || isNode(reader, "ReduceSum")) && reducedAxes(walk, reader);
+    const axes =
+      (isNode(reader, "ReduceMean") || isNode(reader, "ReduceSum")) && reducedAxes(walk.graph, reader, walk.types);
     return axes !== false && axes?.length === 1 && axes[0] === axis;
   };
   if (walk.axis(output) !== undefined || outputs.has(output) || !(consumers.get(output) ?? []).every(summed)) {
@@ -68,26 +70,10 @@ const power: Rule = (walk, node) => {
   return exponent && exponent.size === 1 && toNumbers(exponent)[0] === 2 ? square(walk, node) : difference(node);
 };
 
-/** Axes that a node reduces, from the end; undefined where they are computed. */
-function reducedAxes(walk: Walk, node: Node): readonly number[] | undefined {
-  const rank = walk.types.get(node.inputs[0]!)?.shape.length ?? 0;
-  const given = node.inputs[1] ? constantNumbers(walk.graph, node.inputs[1]) : intsAttribute(node, "axes");
-  if (node.inputs[1] && !given) return undefined;
-  if (!given || given.length === 0) return intAttribute(node, "noop_with_empty_axes", 0) ? [] : [...Array(rank).keys()];
-  return given.map((axis) => (axis < 0 ? -axis - 1 : rank - 1 - axis));
-}
-
-function constantNumbers(graph: Graph, name: string): readonly number[] | undefined {
-  const weight = graph.weights.get(name);
-  if (weight) return toNumbers(weight);
-  const value = links(graph).producer.get(name)?.attributes.value;
-  return value?.type === "tensor" ? toNumbers(value.value) : undefined;
-}
-
 /** Means and sums: over the channels they need R 1 = 1 and stay as they were, over other axes they are rotated. */
 const mean: Rule = (walk, node) => {
   const [x, y] = [node.inputs[0]!, node.outputs[0]!];
-  const axes = reducedAxes(walk, node);
+  const axes = reducedAxes(walk.graph, node, walk.types);
   if (!axes) return `the axes of '${nodeLabel(node)}' are computed`;
   const behind = (axis: number): number =>
     intAttribute(node, "keepdims", 1) ? axis : axis - axes.filter((reduced) => reduced < axis).length;
@@ -110,7 +96,7 @@ const mean: Rule = (walk, node) => {
 
 /** Norms over the channels stay as they were. */
 const norm: Rule = (walk, node) => {
-  const axes = reducedAxes(walk, node);
+  const axes = reducedAxes(walk.graph, node, walk.types);
   const axis = walk.axis(node.inputs[0]);
   return axis !== undefined && axes?.length === 1 && axes[0] === axis ? undefined : difference(node);
 };
