@@ -1,6 +1,6 @@
-import { didYouMean, fail } from "../errors.ts";
+import { didYouMean, fail, PareError } from "../errors.ts";
 import { type Graph, type Node, nodeLabel, opKey } from "./graph.ts";
-import { allNodes } from "./walk.ts";
+import { allNodes, links } from "./walk.ts";
 
 /**
  * Whether a node is chosen by `include` and `exclude`. A pattern is a node's exact name (of a node without one its label,
@@ -69,4 +69,31 @@ function parse(pattern: string): RegExp {
 
 function escapeRegExp(text: string): string {
   return text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+}
+
+/**
+ * Why a pattern can't choose a node by its label and nothing else; undefined where it can.
+ *
+ * @param layer nodes that are chosen with it, and whose weights it may fit
+ */
+export function ambiguity(graph: Graph, node: Node, layer: ReadonlySet<Node> = new Set([node])): string | undefined {
+  const fits = patternOf(nodeLabel(node));
+  if (!fits?.(node)) return "its name reads as a regular expression";
+  for (const other of allNodes(graph)) {
+    if (other !== node && fits(other)) return `its name would choose '${nodeLabel(other)}' (${other.op}) too`;
+  }
+  for (const [name, readers] of links(graph).consumers) {
+    const foreign = graph.weights.has(name) && !readers.every((reader) => layer.has(reader));
+    if (foreign && fits({ name, op: "", domain: "" })) return `its name would choose weight '${name}' too`;
+  }
+  return undefined;
+}
+
+function patternOf(label: string): ReturnType<typeof matcher> | undefined {
+  try {
+    return matcher(label);
+  } catch (error) {
+    if (!(error instanceof PareError)) throw error;
+    return undefined;
+  }
 }

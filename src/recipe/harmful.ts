@@ -1,6 +1,7 @@
 import { reference, signalToNoise } from "../analysis/output-error.ts";
 import { PareError } from "../errors.ts";
 import { type Graph, type Node, nodeLabel } from "../graph/graph.ts";
+import { ambiguity } from "../graph/select.ts";
 import type { Tensors } from "../platform/runtime.ts";
 import type { Context } from "../techniques/technique.ts";
 import { bindPlan, type Plan } from "./plans.ts";
@@ -10,8 +11,8 @@ const samples = 32;
 
 /**
  * The nodes that a plan changes, the most harmful first: each is changed alone, and what that does to the outputs is
- * measured on calibration samples, as the ratio of signal to noise. Nodes that share their name with others can't be
- * excluded and are left out.
+ * measured on calibration samples, as the ratio of signal to noise. Nodes whose names fit others too can't be excluded and
+ * are left out.
  *
  * @param start the graph before the plan
  * @param changed the graph after it
@@ -40,16 +41,14 @@ export async function harmfulNodes(
   return [...names].sort((a, b) => (rank(a) === rank(b) ? 0 : rank(a) - rank(b)));
 }
 
-/** Names (or labels), unlike any other node's, of nodes with weights that are no longer the same objects, or read other weights. */
+/** Labels, as patterns choosing nothing else, of nodes with weights that are no longer the same objects, or read other weights. */
 function changedNodes(start: Graph, changed: Graph): string[] {
-  const counts = new Map<string, number>();
-  for (const { name } of start.nodes) counts.set(name, (counts.get(name) ?? 0) + 1);
   const kept = new Set(changed.nodes);
   const touched = (node: Node): boolean =>
     !kept.has(node) || node.inputs.some((input) => start.weights.get(input) !== changed.weights.get(input));
   return start.nodes
     .filter((node) => node.inputs.some((input) => start.weights.has(input)) && touched(node))
-    .filter(({ name }) => name === "" || counts.get(name) === 1)
+    .filter((node) => ambiguity(start, node) === undefined)
     .map(nodeLabel);
 }
 

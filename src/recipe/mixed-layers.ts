@@ -1,7 +1,6 @@
-import { PareError } from "../errors.ts";
 import { type Graph, type Node, nodeLabel } from "../graph/graph.ts";
-import { matcher } from "../graph/select.ts";
-import { allNodes, links } from "../graph/walk.ts";
+import { ambiguity } from "../graph/select.ts";
+import { links } from "../graph/walk.ts";
 
 /** Nodes that have to be in the same format, since they share a weight; mostly one. */
 export interface Layer {
@@ -52,27 +51,4 @@ export function layersOf(graph: Graph, minElements: number): Layers {
   }
   const places = new Map(graph.nodes.map((node, i) => [nodeLabel(node), i]));
   return { layers: layers.sort((a, b) => places.get(a.nodes[0]!)! - places.get(b.nodes[0]!)!), left };
-}
-
-/** Why a recipe can't choose a node of a layer by its label; undefined where it can. */
-function ambiguity(graph: Graph, node: Node, layer: ReadonlySet<Node>): string | undefined {
-  const fits = patternOf(nodeLabel(node));
-  if (!fits?.(node)) return "its name reads as a regular expression";
-  for (const other of allNodes(graph)) {
-    if (other !== node && fits(other)) return `its name would choose '${nodeLabel(other)}' (${other.op}) too`;
-  }
-  for (const [name, readers] of links(graph).consumers) {
-    const foreign = graph.weights.has(name) && !readers.every((reader) => layer.has(reader));
-    if (foreign && fits({ name, op: "", domain: "" })) return `its name would choose weight '${name}' too`;
-  }
-  return undefined;
-}
-
-function patternOf(label: string): ReturnType<typeof matcher> | undefined {
-  try {
-    return matcher(label);
-  } catch (error) {
-    if (!(error instanceof PareError)) throw error;
-    return undefined;
-  }
 }
