@@ -288,6 +288,20 @@ export const couplingCases: Readonly<Record<string, CouplingCase>> = {
       }),
     units: [6],
   },
+  "resizing of some axes, and stretching by fewer axes than there are": {
+    graph: () =>
+      net(image, (n) => {
+        const x = n.conv("x", 3, 6);
+        const large = n.op("Resize", [x, "", "", n.ints(14, 14)], { axes: [2, 3] });
+        const tail = n.op("Shape", [large], { start: -2 });
+        const twice = n.op("Resize", [large, "", "", n.op("Mul", [tail, n.ints(2, 2)])], { axes: [-2, -1] });
+        const mean = n.op("GlobalAveragePool", [n.conv(x, 6, 6)]);
+        const wide = n.op("Expand", [mean, n.ints(28, 28)]);
+        const wider = n.op("Expand", [mean, n.op("Shape", [twice], { start: 1 })]);
+        return head(n, n.op("Add", [n.op("Mul", [twice, wide]), wider]), 6);
+      }),
+    units: [6],
+  },
   "shapes that are computed": {
     graph: () =>
       net(image, (n) => {

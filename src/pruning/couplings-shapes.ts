@@ -77,6 +77,18 @@ export function computedSizes(
   };
 }
 
+/**
+ * The axes of a node's output whose sizes the elements of an input say: those that Resize names, else the last ones, as
+ * Expand aligns them.
+ *
+ * @param count elements of the input
+ * @param rank axes of the output
+ */
+export function shapedAxes(node: Node, count: number, rank: number): readonly number[] {
+  const named = intsAttribute(node, "axes");
+  return Array.from({ length: count }, (_, at) => (named ? (named[at]! + rank) % rank : rank - count + at));
+}
+
 function sizesOf(node: Node, types: KnownTypes): readonly SizeElement[] | undefined {
   const isSize = opKey(node) === "Size";
   if (opKey(node) !== "Shape" && !isSize) return undefined;

@@ -1,4 +1,5 @@
 import { int64, tensor, toNumbers } from "../../tensor/tensor.ts";
+import { shapedAxes } from "../couplings-shapes.ts";
 import type { Cutting } from "./rule.ts";
 
 /**
@@ -9,30 +10,32 @@ import type { Cutting } from "./rule.ts";
  */
 export function patchShapeInput(c: Cutting, input: number, infers = false): void {
   const shape = c.shapeOut(0)!;
+  const axes = shapedAxes(c.node, c.shapeIn(input)![0]!, shape.length);
   const given = c.constant(input);
-  const target = given ? toNumbers(given) : shape.map((_, axis) => c.constantElement(input, axis));
+  const target = given ? toNumbers(given) : axes.map((_, at) => c.constantElement(input, at));
   const open = infers && target.includes(-1);
-  const patches = shape.flatMap((size, axis) => {
+  const patches = axes.flatMap((axis, at) => {
+    const size = shape[axis]!;
     const wanted = c.keptOut(0, axis)?.length ?? size;
-    const copied = infers && target[axis] === 0 && (c.keptIn(0, axis)?.length ?? c.shapeIn(0)![axis]) === wanted;
-    const depends = !given && c.dependsOnCut(input, axis);
-    return (wanted === size && !depends) || copied || (infers && target[axis] === -1) ? [] : [{ axis, wanted }];
+    const copied = infers && target[at] === 0 && (c.keptIn(0, axis)?.length ?? c.shapeIn(0)![axis]) === wanted;
+    const depends = !given && c.dependsOnCut(input, at);
+    return (wanted === size && !depends) || copied || (infers && target[at] === -1) ? [] : [{ at, wanted }];
   });
   if (patches.length === 0) return;
   const inputs = [...c.node.inputs];
-  const value = (axis: number, wanted: number): number =>
-    infers && !open && patches.length === 1 && patches[0]!.axis === axis ? -1 : wanted;
+  const value = (at: number, wanted: number): number =>
+    infers && !open && patches.length === 1 && patches[0]!.at === at ? -1 : wanted;
   if (given) {
-    const next = target.map((element, axis) => patches.find((patch) => patch.axis === axis)?.wanted ?? element!);
+    const next = target.map((element, at) => patches.find((patch) => patch.at === at)?.wanted ?? element!);
     inputs[input] = c.draft.constant("shape", int64(next));
   } else {
-    const chosen = shape.map((_, axis) => patches.find((patch) => patch.axis === axis));
-    const fixed = chosen.map((patch, axis) => (patch ? value(axis, patch.wanted) : 0));
+    const chosen = axes.map((_, at) => patches.find((patch) => patch.at === at));
+    const fixed = chosen.map((patch, at) => (patch ? value(at, patch.wanted) : 0));
     const mask = c.draft.constant(
       "patched",
       tensor(
         "bool",
-        [shape.length],
+        [axes.length],
         Uint8Array.from(chosen, (patch) => (patch ? 1 : 0)),
       ),
     );
