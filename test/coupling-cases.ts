@@ -317,6 +317,22 @@ export const couplingCases: Readonly<Record<string, CouplingCase>> = {
       }),
     units: [3, 4],
   },
+  "values whose shape is that of others": {
+    graph: () =>
+      net(image, (n) => {
+        const x = n.conv("x", 3, 12);
+        const like = n.op("Shape", [x]);
+        const zeros = n.op("ConstantOfShape", [like]);
+        // channels that are weighed against each other stay, and are to be as many as the layer behind them reads
+        const mask = n.conv(n.op("Softmax", [zeros], { axis: 1 }), 12, 5);
+        const wide = n.op("Expand", [n.weight(1, 1, 8, 8), like]);
+        const other = n.conv(n.op("Softmax", [wide], { axis: 1 }), 12, 5);
+        const few = n.op("Mul", [n.conv(x, 12, 5), n.op("Add", [mask, other])]);
+        return head(n, few, 5);
+      }),
+    units: [12, 5],
+    frozen: ["normalizes over it"],
+  },
   "a size that is computed with": {
     graph: () =>
       net(tokens, (n) => {

@@ -24,7 +24,6 @@ const elementwise = new Set(
 );
 const kept = new Set(["Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"]);
 const moving = new Set([...kept, "Concat", "Gather", "Slice"]);
-/** Inputs that shape the output, and are adapted to a cut. */
 const targets = new Set(["Reshape:1", "Expand:1", "ConstantOfShape:0", "Resize:3"]);
 const most = 64;
 
@@ -58,7 +57,7 @@ export function computedSizes(
     const [target] = tracked;
     // integers put together from constants are followed too: bounds of slices, parts of shapes
     if (!target && !(moving.has(opKey(node)) && node.inputs.every((name) => name === "" || constantOf(name)))) continue;
-    if (tracked.length === 1 && targets.has(`${opKey(node)}:${target!.i}`)) continue;
+    if (tracked.length === 1 && isShapeInput(node, target!.i)) continue;
     const count = types.get(node.outputs[0]!)?.shape.reduce((a, b) => a * b, 1);
     const made = count === undefined || count > most ? undefined : derived(node, count, elementsOf);
     if (made) elements.set(node.outputs[0]!, made);
@@ -75,6 +74,11 @@ export function computedSizes(
       return int64(values as number[], type.shape);
     },
   };
+}
+
+/** Whether an input says the shape of the output, and is adapted to a cut. */
+export function isShapeInput(node: Node, input: number): boolean {
+  return targets.has(`${opKey(node)}:${input}`);
 }
 
 /**

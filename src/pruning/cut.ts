@@ -4,6 +4,7 @@ import { type Draft, edit } from "../graph/edit.ts";
 import { type Graph, isNode, type Node, nodeLabel, opKey, type Value } from "../graph/graph.ts";
 import type { Couplings, Group } from "./couplings.ts";
 import { nodeView } from "./couplings-relate.ts";
+import { isShapeInput, type SizeElement } from "./couplings-shapes.ts";
 import { gathered, type Kept } from "./cut-weights.ts";
 import { couplingRule } from "./rules/index.ts";
 import type { Cutting } from "./rules/rule.ts";
@@ -76,13 +77,23 @@ export function cutUnits(found: Couplings, cuts: Cuts): Graph {
   if (values.length === 0) return graph;
   const sliced = new Set(values);
   const isCut = (name: string): boolean => sliced.has(name);
+  const { elements } = structure.sizes;
+  const isShapeCut = (name: string): boolean => elements.get(name)?.some((some) => dependsOnCut(some, kept)) ?? false;
+  const isTouched = (node: Node): boolean =>
+    node.outputs.some(isCut) ||
+    node.inputs.some((name, i) => isCut(name) || (isShapeInput(node, i) && isShapeCut(name)));
   const smaller = edit(withoutDefaultInputs(graph), (draft) => {
     for (const node of graph.nodes) {
-      if (node.inputs.some(isCut) || node.outputs.some(isCut)) cutNode(node, found, kept, draft);
+      if (isTouched(node)) cutNode(node, found, kept, draft);
     }
     cutConstants(found, kept, draft);
   });
   return { ...smaller, declared: cutDeclared(smaller.declared, kept) };
+}
+
+/** Whether an element of a vector of sizes depends on the size of an axis that is cut. */
+function dependsOnCut({ sizes }: SizeElement, kept: KeptIndices): boolean {
+  return sizes.some(({ value, axis }) => kept.of(value, axis) !== undefined);
 }
 
 function cutNode(node: Node, found: Couplings, kept: KeptIndices, draft: Draft): void {
@@ -94,8 +105,10 @@ function cutNode(node: Node, found: Couplings, kept: KeptIndices, draft: Draft):
     draft,
     keptIn: (i, axis) => (node.inputs[i] ? kept.of(node.inputs[i], axis) : undefined),
     keptOut: (i, axis) => (node.outputs[i] ? kept.of(node.outputs[i], axis) : undefined),
-    dependsOnCut: (i, at) =>
-      (elements.get(node.inputs[i]!)?.[at]?.sizes ?? []).some(({ value, axis }) => kept.of(value, axis) !== undefined),
+    dependsOnCut(i, at) {
+      const element = elements.get(node.inputs[i]!)?.[at];
+      return element !== undefined && dependsOnCut(element, kept);
+    },
     constantElement: (i, at) => elements.get(node.inputs[i]!)?.[at]?.constant,
     become(change) {
       changed = { ...changed, ...change };
