@@ -317,6 +317,39 @@ export const couplingCases: Readonly<Record<string, CouplingCase>> = {
       }),
     units: [3, 4],
   },
+  "shapes that multiply channels, and numbers of groups, with the batch": {
+    graph: () =>
+      net(image, (n) => {
+        const x = n.conv("x", 3, 12);
+        const size = (of: string, axis: number): string => n.op("Gather", [n.op("Shape", [of]), n.ints(axis)]);
+        const back = (of: string, like: string): string => n.op("Reshape", [of, n.op("Shape", [like])]);
+        const planes = n.op("Concat", [n.op("Mul", [size(x, 0), size(x, 1)]), n.ints(-1)], { axis: 0 });
+        const weighed = back(n.op("Softmax", [n.op("Reshape", [x, planes])], { axis: -1 }), x);
+        const y = n.conv(weighed, 12, 8);
+        const groups = n.op("Concat", [n.op("Mul", [size(y, 0), n.ints(4)]), n.ints(-1, 8, 8)], { axis: 0 });
+        const grouped = n.op("Reshape", [y, groups]);
+        const gate = n.op("Sigmoid", [n.op("ReduceMean", [grouped, n.ints(2, 3)])]);
+        return head(n, back(n.op("Mul", [grouped, gate]), y), 8);
+      }),
+    units: [12, 4, 2],
+  },
+  "shapes that divide channels times the batch": {
+    graph: () =>
+      net(image, (n) => {
+        const planes = (x: string): string => {
+          const size = (axis: number): string => n.op("Gather", [n.op("Shape", [x]), n.ints(axis)]);
+          return n.op("Div", [n.op("Mul", [size(0), size(1)]), n.ints(3)]);
+        };
+        const split = (x: string, ...rest: number[]): string =>
+          n.op("Sigmoid", [n.op("Reshape", [x, n.op("Concat", [planes(x), n.ints(...rest)], { axis: 0 })])]);
+        const joined = (x: string): string => n.op("Reshape", [x, n.ints(-1, 12, 8, 8)]);
+        const first = joined(split(n.conv("x", 3, 12), -1, 8, 8));
+        return head(n, joined(split(n.conv(first, 12, 12), 3, 8, 8)), 12);
+      }),
+    // where another size is left to be found, that of channels times batch can't be
+    units: [4, 3],
+    frozen: ["computes a shape with its size and others"],
+  },
   "values whose shape is that of others": {
     graph: () =>
       net(image, (n) => {

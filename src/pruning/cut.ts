@@ -7,7 +7,7 @@ import { nodeView } from "./couplings-relate.ts";
 import { isShapeInput, type SizeElement } from "./couplings-shapes.ts";
 import { gathered, type Kept } from "./cut-weights.ts";
 import { couplingRule } from "./rules/index.ts";
-import type { Cutting } from "./rules/rule.ts";
+import type { CutSize, Cutting } from "./rules/rule.ts";
 
 /** The units that stay, ascending, of each group to cut; groups that are absent stay whole. */
 export type Cuts = ReadonlyMap<Group, readonly number[]>;
@@ -77,8 +77,8 @@ export function cutUnits(found: Couplings, cuts: Cuts): Graph {
   if (values.length === 0) return graph;
   const sliced = new Set(values);
   const isCut = (name: string): boolean => sliced.has(name);
-  const { elements } = structure.sizes;
-  const isShapeCut = (name: string): boolean => elements.get(name)?.some((some) => dependsOnCut(some, kept)) ?? false;
+  const isShapeCut = (name: string): boolean =>
+    structure.sizes.elements.get(name)?.some((element) => cutSize(element, found, kept).depends) ?? false;
   const isTouched = (node: Node): boolean =>
     node.outputs.some(isCut) ||
     node.inputs.some((name, i) => isCut(name) || (isShapeInput(node, i) && isShapeCut(name)));
@@ -91,9 +91,16 @@ export function cutUnits(found: Couplings, cuts: Cuts): Graph {
   return { ...smaller, declared: cutDeclared(smaller.declared, kept) };
 }
 
-/** Whether an element of a vector of sizes depends on the size of an axis that is cut. */
-function dependsOnCut({ sizes }: SizeElement, kept: KeptIndices): boolean {
-  return sizes.some(({ value, axis }) => kept.of(value, axis) !== undefined);
+/** What a cut makes of an element of a vector of sizes. */
+function cutSize({ constant, sizes, factor }: SizeElement, { structure }: Couplings, kept: KeptIndices): CutSize {
+  const left = sizes.map(({ value, axis }) => kept.of(value, axis)?.length);
+  const sizeOf = ({ value, axis }: (typeof sizes)[number]): number => structure.types.get(value)!.shape[axis]!;
+  return {
+    ...(constant !== undefined && { constant }),
+    depends: left.some((size) => size !== undefined),
+    varies: left.includes(undefined),
+    ...(factor !== undefined && { product: sizes.reduce((all, size, i) => all * (left[i] ?? sizeOf(size)), factor) }),
+  };
 }
 
 function cutNode(node: Node, found: Couplings, kept: KeptIndices, draft: Draft): void {
@@ -105,11 +112,7 @@ function cutNode(node: Node, found: Couplings, kept: KeptIndices, draft: Draft):
     draft,
     keptIn: (i, axis) => (node.inputs[i] ? kept.of(node.inputs[i], axis) : undefined),
     keptOut: (i, axis) => (node.outputs[i] ? kept.of(node.outputs[i], axis) : undefined),
-    dependsOnCut(i, at) {
-      const element = elements.get(node.inputs[i]!)?.[at];
-      return element !== undefined && dependsOnCut(element, kept);
-    },
-    constantElement: (i, at) => elements.get(node.inputs[i]!)?.[at]?.constant,
+    sizeElement: (i, at) => cutSize(elements.get(node.inputs[i]!)?.[at] ?? { sizes: [] }, found, kept),
     become(change) {
       changed = { ...changed, ...change };
     },
