@@ -434,6 +434,22 @@ export const couplingCases: Readonly<Record<string, CouplingCase>> = {
       ),
     units: [2, 3, 4, 5],
   },
+  "ONNX's attention with a mask, one for all heads or for each": {
+    graph: () =>
+      net(
+        tokens,
+        (n) => {
+          const attention = (x: string, width: number, ...mask: number[]): string => {
+            const parts = [1, 2, 3].map(() => n.linear(x, width, 12));
+            return n.op("Attention", [...parts, n.weight(...mask)], { q_num_heads: 3, kv_num_heads: 3 });
+          };
+          return n.linear(attention(attention("x", 12, 1, 5, 5), 12, 3, 5, 5), 12, 3);
+        },
+        { "": 23 },
+      ),
+    units: [3, 4, 4],
+    frozen: ["a mask or scores for each head"],
+  },
   "the runtime's attention operators": {
     graph: () =>
       net(tokens, (n) => {
