@@ -1,5 +1,5 @@
 import { floatAttribute, intAttribute, intsAttribute } from "../../graph/graph.ts";
-import { float32, int64 } from "../../tensor/tensor.ts";
+import { int64 } from "../../tensor/tensor.ts";
 import { unary } from "./elementwise.ts";
 import { broadcast, type CouplingRule, fromFront, type Masking } from "./rule.ts";
 
@@ -70,17 +70,16 @@ function standardize(
   centred: boolean,
 ): string {
   const op = (kind: string, ...inputs: string[]): string => m.draft.emit(kind, inputs);
-  const scalar = (value: number): string => m.draft.constant("scalar", float32([], [value]));
-  const masked = (value: string): string => op("Where", keep, value, scalar(0));
+  const masked = (value: string): string => op("Where", keep, value, m.scalar(0));
   const mean = (value: string): string => {
     const [inputs, attributes] =
       m.opset < 18 ? [[value], { axes: [...axes] }] : [[value, m.draft.constant("axes", int64(axes))], {}];
-    return op("Mul", m.draft.emit("ReduceMean", inputs, attributes), scalar(ratio));
+    return op("Mul", m.draft.emit("ReduceMean", inputs, attributes), m.scalar(ratio));
   };
   const seen = masked(x);
   const centre = centred ? masked(op("Sub", seen, mean(seen))) : seen;
   const variance = mean(op("Mul", centre, centre));
-  return op("Div", centre, op("Sqrt", op("Add", variance, scalar(floatAttribute(m.node, "epsilon", 1e-5)))));
+  return op("Div", centre, op("Sqrt", op("Add", variance, m.scalar(floatAttribute(m.node, "epsilon", 1e-5)))));
 }
 
 function scaleAndShift(m: Masking, x: string, scale: string | undefined, bias: string | undefined): void {

@@ -79,6 +79,8 @@ export interface Cutting extends NodeView {
 /** Rewrites one node for a mask. */
 export interface Masking extends NodeView {
   readonly draft: Draft;
+  /** Names a constant of the first input's element type. */
+  scalar(value: number): string;
   /** Names a boolean constant, true where an input's indices are kept along these axes; broadcasts to the input. */
   keep(input: number, axes: readonly number[]): string;
   /** Size of the axes together over the number of indices kept of them. */
