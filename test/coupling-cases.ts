@@ -251,6 +251,18 @@ export const couplingCases: Readonly<Record<string, CouplingCase>> = {
       }),
     units: [3, 4, 6],
   },
+  "group normalization with a scale for each group": {
+    graph: () =>
+      net(
+        image,
+        (n) => {
+          const inputs = [n.conv("x", 3, 12), n.weight(3), n.weight(3)];
+          return head(n, n.op("GroupNormalization", inputs, { num_groups: 3 }), 12);
+        },
+        { "": 20 },
+      ),
+    units: [3, 4],
+  },
   "layer normalization": { graph: () => normalized("LayerNormalization", 17), units: [10] },
   "root-mean-square normalization": { graph: () => normalized("RMSNormalization", 23), units: [10] },
   "a normalization spelled out": {

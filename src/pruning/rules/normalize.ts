@@ -56,7 +56,9 @@ export const layerNormalization: CouplingRule = {
       m.ratio(0, axes),
       m.node.op.startsWith("L"),
     );
-    scaleAndShift(m, normalized, m.node.inputs[1], m.node.inputs[2]);
+    const y = scaleAndShift(m, normalized, m.node.inputs[1], m.node.inputs[2]);
+    m.draft.emit("Identity", [y], {}, [m.node.outputs[0]!]);
+    m.replaced();
   },
 };
 
@@ -82,12 +84,9 @@ function standardize(
   return op("Div", centre, op("Sqrt", op("Add", variance, m.scalar(floatAttribute(m.node, "epsilon", 1e-5)))));
 }
 
-function scaleAndShift(m: Masking, x: string, scale: string | undefined, bias: string | undefined): void {
-  let y = x;
-  if (scale) y = m.draft.emit("Mul", [y, scale]);
-  if (bias) y = m.draft.emit("Add", [y, bias]);
-  m.draft.emit("Identity", [y], {}, [m.node.outputs[0]!]);
-  m.replaced();
+function scaleAndShift(m: Masking, x: string, scale: string | undefined, bias: string | undefined): string {
+  const y = scale ? m.draft.emit("Mul", [x, scale]) : x;
+  return bias ? m.draft.emit("Add", [y, bias]) : y;
 }
 
 /** Statistics over the channels of a group: whole groups can go, or the same channels of every group. */
@@ -113,18 +112,19 @@ export const groupNormalization: CouplingRule = {
     const [, channels, ...places] = m.shapeIn(0)!;
     const groups = intAttribute(m.node, "num_groups", 1);
     const kept = m.keptIn(0, 1);
-    if (!kept || m.opset < 21) return;
+    if (!kept) return;
     const inner = channels! / groups;
     const left = new Set(kept.map((i) => i % inner)).size;
     if (left === inner) return;
-    const grouped = (value: string): string =>
-      m.draft.emit("Reshape", [value, m.draft.constant("shape", int64([0, groups, inner, -1]))]);
+    const shaped = (value: string, shape: readonly number[], to?: readonly string[]): string =>
+      m.draft.emit("Reshape", [value, m.draft.constant("shape", int64(shape))], {}, to);
+    const grouped = (value: string): string => shaped(value, [0, groups, inner, -1]);
     const keep = grouped(m.keep(0, [1]));
     const normalized = standardize(m, grouped(m.node.inputs[0]!), keep, [2, 3], inner / left, true);
-    const back = m.draft.constant("shape", int64([0, channels!, ...places]));
-    const column = (i: number): string =>
-      m.draft.emit("Reshape", [m.node.inputs[i]!, m.draft.constant("shape", int64([-1, ...places.map(() => 1)]))]);
-    scaleAndShift(m, m.draft.emit("Reshape", [normalized, back]), column(1), column(2));
+    // a number for each channel or, before operator set 21, for each group
+    const [scale, bias] = [1, 2].map((i) => shaped(m.node.inputs[i]!, [groups, -1, 1]));
+    shaped(scaleAndShift(m, normalized, scale, bias), [0, channels!, ...places], [m.node.outputs[0]!]);
+    m.replaced();
   },
 };
 
