@@ -194,6 +194,19 @@ test("rounds that change nothing are no progress, and end it", async () => {
   expect(result.graph).toBeUndefined();
 });
 
+test("without a tolerance, a target that is nearly reached is reached", async () => {
+  const result = await iterate(graph, context, await judge(), {
+    cutters: [zeroing()],
+    targets: [parseSizeTarget("sparsity=0.19922")],
+    tolerance: 0,
+    rounds: 20,
+  });
+  expect(result.stopped).toBe("every target is reached");
+  // the last of the 1536 weights takes a share that is not nothing
+  const shares = result.rounds.map(({ share }) => share);
+  expect(shares.slice(shares.indexOf(0.0001)).slice(0, 3)).toEqual([0.0001, 0.0002, 0.0004]);
+});
+
 test("retraining learns from the original, each round with checkpoints of its own", async () => {
   const teachers = new Set<Graph | undefined>();
   const written: string[] = [];

@@ -16,6 +16,7 @@ import {
   noteTooLittle,
   noteTooMuch,
   openTargets,
+  smallestShare,
   startLane,
 } from "./iterate-lanes.ts";
 import { progressOf } from "./iterate-progress.ts";
@@ -34,7 +35,7 @@ export interface IterateOptions {
   readonly maxDrop?: number;
   /** Share of what is left that a round takes away at first; 0.2 if absent. */
   readonly step?: number;
-  /** Smallest share: steps are halved where a round breaks the budget; 0.02 if absent. */
+  /** Smallest share: steps are halved where a round breaks the budget; 0.02 if absent, 0.0001 at least. */
   readonly tolerance?: number;
   /** Rounds at most; as many as it takes if absent. */
   readonly rounds?: number;
@@ -152,7 +153,7 @@ async function begin(graph: Graph, context: Context, judge: Judge, options: Iter
   options.onStart?.(size, baseline);
   const original: Trial = { round: 0, graph, size, steps: [], ledger: [] };
   const lanes = cutters.map((cutter) => startLane(cutter, step));
-  const least = Math.min(step, tolerance);
+  const least = Math.max(smallestShare, Math.min(step, tolerance));
   return { context, judge, options, targets, least, feeds, original, baseline, lanes, rounds: [], kept: [] };
 }
 
