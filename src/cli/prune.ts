@@ -41,13 +41,15 @@ export async function pruneInRounds(
   const parts = await cutData(job, data, learn);
   const judge = await makeJudge(graph, { ...judgeOptions(job), parts });
   const training = learn ? await trainingContext(job, parts, work) : undefined;
+  const timed = search.targets?.some(({ quantity }) => quantity === "ms");
+  const kept = training ?? (timed ? { store: await folderStore(work) } : undefined);
   const cache = await stepCaches(job, work, [parts.calibration, ...(training ? [parts.training] : [])]);
   let best: { readonly round: number; readonly graph: Graph } | undefined;
   const { note } = env.watcher;
   const rounds = async (): Promise<IterateResult> => {
     try {
       // of what the techniques tell, a line a round is enough
-      const context = { ...env.context(parts.calibration), log() {}, ...(training && { training }) };
+      const context = { ...env.context(parts.calibration), log() {}, ...(kept && { training: kept }) };
       return await iterate(graph, context, judge, {
         ...search,
         cache,

@@ -21,6 +21,7 @@ import {
 } from "./iterate-lanes.ts";
 import { progressOf } from "./iterate-progress.ts";
 import { leftOf, type ModelSize, modelSize, type SizeQuantity, type SizeTarget } from "./iterate-size.ts";
+import { type Measures, steadyMeasures } from "./iterate-times.ts";
 import type { Judge, Verdict } from "./judge.ts";
 import type { LedgerEntry, Measurement } from "./ledger.ts";
 import { run } from "./run.ts";
@@ -119,6 +120,7 @@ interface Trial {
   /** 0 is the original. */
   readonly round: number;
   readonly graph: Graph;
+  readonly measured: Measurement;
   readonly size: ModelSize;
   /** All of them, from the original on. */
   readonly steps: readonly Step[];
@@ -128,6 +130,7 @@ interface Trial {
 interface Search {
   readonly context: Context;
   readonly judge: Judge;
+  readonly measure: Measures["measure"];
   readonly options: IterateOptions;
   readonly targets: readonly SizeTarget[];
   readonly least: number;
@@ -145,16 +148,19 @@ async function begin(graph: Graph, context: Context, judge: Judge, options: Iter
   const { cutters, targets = [], step = 0.2, tolerance = 0.02 } = options;
   checkTargets(cutters, targets);
   const feeds = await oneSample(graph, context);
-  const size = await modelSize(graph, await judge.measure(graph), context.runtime, feeds);
+  const timed = targets.some(({ quantity }) => quantity === "ms");
+  const store = timed ? context.training?.store : undefined;
+  const { original: measured, measure } = await steadyMeasures(graph, judge, context.runtime, store);
+  const size = await modelSize(graph, measured, context.runtime, feeds);
   if (targets.length > 0 && targets.every((target) => isReached(target, size, size))) {
     fail("prune", "the model is as small as asked for already", "Give a smaller target, or --max-drop alone");
   }
   const { before: baseline } = await judge.select(graph);
   options.onStart?.(size, baseline);
-  const original: Trial = { round: 0, graph, size, steps: [], ledger: [] };
+  const original: Trial = { round: 0, graph, measured, size, steps: [], ledger: [] };
   const lanes = cutters.map((cutter) => startLane(cutter, step));
   const least = Math.max(smallestShare, Math.min(step, tolerance));
-  return { context, judge, options, targets, least, feeds, original, baseline, lanes, rounds: [], kept: [] };
+  return { context, judge, measure, options, targets, least, feeds, original, baseline, lanes, rounds: [], kept: [] };
 }
 
 /** Refuses targets that no cutter brings nearer. */
@@ -239,15 +245,17 @@ type Attempt = Pick<IterateRound, "size" | "measured" | "verdict" | "outcome" | 
 };
 
 async function attempt(search: Search, from: Trial, lane: Lane, step: Step): Promise<Attempt> {
-  const { context, judge, options, rounds } = search;
+  const { context, judge, measure, options, rounds } = search;
   const steps = [...from.steps, step];
   try {
     const cache = options.cache && laterSteps(await options.cache(steps), from.steps.length);
     const { graph, ledger } = await run(from.graph, [step], await roundContext(search, steps), {
-      measure: (changed) => judge.measure(changed),
+      measure: async (changed) => (changed === from.graph ? from.measured : measure(changed)),
       ...(cache && { cache }),
     });
-    const measured = await judge.measure(graph);
+    // a round that was finished in an earlier run was timed then
+    const { latency } = ledger.at(-1)!.after;
+    const measured = { ...(await measure(graph)), ...(latency && { latency }) };
     const size = await modelSize(graph, measured, context.runtime, search.feeds);
     if (graph === from.graph || !isSmaller(size, from.size, lane.cutter.reduces)) {
       return { size, measured, outcome: "no change", reason: "nothing became smaller" };
@@ -255,7 +263,7 @@ async function attempt(search: Search, from: Trial, lane: Lane, step: Step): Pro
     const verdict = await judge.select(graph);
     const found = { size, measured, verdict };
     if (!isInside(verdict, options)) return { ...found, outcome: "over budget", reason: "loses more than the budget" };
-    const trial = { round: rounds.length + 1, graph, size, steps, ledger: [...from.ledger, ...ledger] };
+    const trial = { round: rounds.length + 1, graph, measured, size, steps, ledger: [...from.ledger, ...ledger] };
     return { ...found, outcome: "kept", reason: "within the budget", trial };
   } catch (error) {
     const first = rounds.every(({ cutter }) => cutter !== lane.cutter.name);
