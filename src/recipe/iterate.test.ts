@@ -302,3 +302,44 @@ test("targets that the cutters can't reach, and cutters that refuse, are refused
   expect(() => cutter("channels", { ratio: 0.5 })).toThrow("'ratio' is what the rounds choose");
   expect(() => cutter("channels", { imprtance: "l1" })).toThrow("Did you mean 'importance'?");
 });
+
+test("a cutter that can do no more of its own leaves what it did before", async () => {
+  const inner = zeroing();
+  const once: Cutter = {
+    ...inner,
+    cut: (share, before, world, last) => (last ? fail("once", "does it once") : inner.cut(share, before, world)),
+  };
+  const { stopped, rounds, graph: made } = await iterate(graph, context, await judge(), { cutters: [once] });
+  expect(stopped).toBe("weights: once: does it once.");
+  expect(rounds).toHaveLength(1);
+  expect(made).toBeDefined();
+});
+
+test("of layers a share of those is cut that may go, as the data shows them", async () => {
+  const border = (name: string) => ({
+    name,
+    type: { kind: "tensor", dtype: "float32", shape: ["n", 2, "h", "w"] } as const,
+  });
+  const names = ["a", "b", "c", "d"];
+  // what comes out of the first layer of an image of one pixel is nothing
+  const nodes = [makeNode("Conv", ["x", "stem"], ["h0"])];
+  for (const [i, name] of names.entries()) {
+    nodes.push(makeNode("Conv", [`h${i}`, name], [`f${i}`], {}, `${name}/conv`));
+    nodes.push(makeNode("Add", [`h${i}`, `f${i}`], [i === 3 ? "y" : `h${i + 1}`], {}, `${name}/sum`));
+  }
+  const weights = new Map([
+    ["stem", normal([2, 2, 3, 3])],
+    ...names.map((name) => [name, normal([2, 2, 1, 1])] as const),
+  ]);
+  const network = makeGraph({ nodes, weights, inputs: [border("x")], outputs: [border("y")] });
+  const read = async (indices: readonly number[]) => ({
+    inputs: { x: normal([indices.length, 2, 6, 6]) },
+    size: indices.length,
+  });
+  const images = { ...context, data: datasetOf("images", new Map([["all", { count: 8, read }]])) };
+  const countOf = async (share: number, options = {}) =>
+    (await cutter("layers", options).cut(share, network, images))?.options.count;
+  expect(await countOf(0.5)).toBe(2);
+  expect(await countOf(0.5, { exclude: ["a/*", "b/*"] })).toBe(1);
+  expect(await countOf(0.5, { exclude: ["*/sum"] })).toBeUndefined();
+});

@@ -217,7 +217,13 @@ async function cutOnce(search: Search, lane: Lane, share: number): Promise<void>
   const { context, options, rounds } = search;
   const from = best(search);
   const random = context.random.fork(`round:${from.steps.length}`);
-  const step = await lane.cutter.cut(share, from.graph, { ...context, random }, lane.last?.step);
+  let step: Step | undefined;
+  try {
+    step = await lane.cutter.cut(share, from.graph, { ...context, random }, lane.last?.step);
+  } catch (error) {
+    lane.done = refusal(search, lane, error);
+    return;
+  }
   if (!step) {
     lane.done = "nothing is left to cut";
     return;
@@ -266,10 +272,15 @@ async function attempt(search: Search, from: Trial, lane: Lane, step: Step): Pro
     const trial = { round: rounds.length + 1, graph, measured, size, steps, ledger: [...from.ledger, ...ledger] };
     return { ...found, outcome: "kept", reason: "within the budget", trial };
   } catch (error) {
-    const first = rounds.every(({ cutter }) => cutter !== lane.cutter.name);
-    if (context.signal.aborted || !(error instanceof PareError) || first) throw error;
-    return { outcome: "failed", reason: messageOf(error) };
+    return { outcome: "failed", reason: refusal(search, lane, error) };
   }
+}
+
+/** What an error says; one of the first cut, or that the user can't mend, is thrown on. */
+function refusal({ context, rounds }: Search, { cutter }: Lane, error: unknown): string {
+  const first = rounds.every((round) => round.cutter !== cutter.name);
+  if (context.signal.aborted || !(error instanceof PareError) || first) throw error;
+  return messageOf(error);
 }
 
 /** Random numbers, teacher and checkpoints of a round: the same whenever the same chain of steps is gone through. */
