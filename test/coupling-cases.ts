@@ -251,6 +251,18 @@ export const couplingCases: Readonly<Record<string, CouplingCase>> = {
       }),
     units: [3, 4, 6],
   },
+  "group normalization with a scale for each group": {
+    graph: () =>
+      net(
+        image,
+        (n) => {
+          const inputs = [n.conv("x", 3, 12), n.weight(3), n.weight(3)];
+          return head(n, n.op("GroupNormalization", inputs, { num_groups: 3 }), 12);
+        },
+        { "": 20 },
+      ),
+    units: [3, 4],
+  },
   "layer normalization": { graph: () => normalized("LayerNormalization", 17), units: [10] },
   "root-mean-square normalization": { graph: () => normalized("RMSNormalization", 23), units: [10] },
   "a normalization spelled out": {
@@ -288,6 +300,20 @@ export const couplingCases: Readonly<Record<string, CouplingCase>> = {
       }),
     units: [6],
   },
+  "resizing of some axes, and stretching by fewer axes than there are": {
+    graph: () =>
+      net(image, (n) => {
+        const x = n.conv("x", 3, 6);
+        const large = n.op("Resize", [x, "", "", n.ints(14, 14)], { axes: [2, 3] });
+        const tail = n.op("Shape", [large], { start: -2 });
+        const twice = n.op("Resize", [large, "", "", n.op("Mul", [tail, n.ints(2, 2)])], { axes: [-2, -1] });
+        const mean = n.op("GlobalAveragePool", [n.conv(x, 6, 6)]);
+        const wide = n.op("Expand", [mean, n.ints(28, 28)]);
+        const wider = n.op("Expand", [mean, n.op("Shape", [twice], { start: 1 })]);
+        return head(n, n.op("Add", [n.op("Mul", [twice, wide]), wider]), 6);
+      }),
+    units: [6],
+  },
   "shapes that are computed": {
     graph: () =>
       net(image, (n) => {
@@ -302,6 +328,55 @@ export const couplingCases: Readonly<Record<string, CouplingCase>> = {
         return head(n, sum, 12);
       }),
     units: [3, 4],
+  },
+  "shapes that multiply channels, and numbers of groups, with the batch": {
+    graph: () =>
+      net(image, (n) => {
+        const x = n.conv("x", 3, 12);
+        const size = (of: string, axis: number): string => n.op("Gather", [n.op("Shape", [of]), n.ints(axis)]);
+        const back = (of: string, like: string): string => n.op("Reshape", [of, n.op("Shape", [like])]);
+        const planes = n.op("Concat", [n.op("Mul", [size(x, 0), size(x, 1)]), n.ints(-1)], { axis: 0 });
+        const weighed = back(n.op("Softmax", [n.op("Reshape", [x, planes])], { axis: -1 }), x);
+        const y = n.conv(weighed, 12, 8);
+        const groups = n.op("Concat", [n.op("Mul", [size(y, 0), n.ints(4)]), n.ints(-1, 8, 8)], { axis: 0 });
+        const grouped = n.op("Reshape", [y, groups]);
+        const gate = n.op("Sigmoid", [n.op("ReduceMean", [grouped, n.ints(2, 3)])]);
+        return head(n, back(n.op("Mul", [grouped, gate]), y), 8);
+      }),
+    units: [12, 4, 2],
+  },
+  "shapes that divide channels times the batch": {
+    graph: () =>
+      net(image, (n) => {
+        const planes = (x: string): string => {
+          const size = (axis: number): string => n.op("Gather", [n.op("Shape", [x]), n.ints(axis)]);
+          return n.op("Div", [n.op("Mul", [size(0), size(1)]), n.ints(3)]);
+        };
+        const split = (x: string, ...rest: number[]): string =>
+          n.op("Sigmoid", [n.op("Reshape", [x, n.op("Concat", [planes(x), n.ints(...rest)], { axis: 0 })])]);
+        const joined = (x: string): string => n.op("Reshape", [x, n.ints(-1, 12, 8, 8)]);
+        const first = joined(split(n.conv("x", 3, 12), -1, 8, 8));
+        return head(n, joined(split(n.conv(first, 12, 12), 3, 8, 8)), 12);
+      }),
+    // where another size is left to be found, that of channels times batch can't be
+    units: [4, 3],
+    frozen: ["computes a shape with its size and others"],
+  },
+  "values whose shape is that of others": {
+    graph: () =>
+      net(image, (n) => {
+        const x = n.conv("x", 3, 12);
+        const like = n.op("Shape", [x]);
+        const zeros = n.op("ConstantOfShape", [like]);
+        // channels that are weighed against each other stay, and are to be as many as the layer behind them reads
+        const mask = n.conv(n.op("Softmax", [zeros], { axis: 1 }), 12, 5);
+        const wide = n.op("Expand", [n.weight(1, 1, 8, 8), like]);
+        const other = n.conv(n.op("Softmax", [wide], { axis: 1 }), 12, 5);
+        const few = n.op("Mul", [n.conv(x, 12, 5), n.op("Add", [mask, other])]);
+        return head(n, few, 5);
+      }),
+    units: [12, 5],
+    frozen: ["normalizes over it"],
   },
   "a size that is computed with": {
     graph: () =>
@@ -370,6 +445,22 @@ export const couplingCases: Readonly<Record<string, CouplingCase>> = {
         { "": 23 },
       ),
     units: [2, 3, 4, 5],
+  },
+  "ONNX's attention with a mask, one for all heads or for each": {
+    graph: () =>
+      net(
+        tokens,
+        (n) => {
+          const attention = (x: string, width: number, ...mask: number[]): string => {
+            const parts = [1, 2, 3].map(() => n.linear(x, width, 12));
+            return n.op("Attention", [...parts, n.weight(...mask)], { q_num_heads: 3, kv_num_heads: 3 });
+          };
+          return n.linear(attention(attention("x", 12, 1, 5, 5), 12, 3, 5, 5), 12, 3);
+        },
+        { "": 23 },
+      ),
+    units: [3, 4, 4],
+    frozen: ["a mask or scores for each head"],
   },
   "the runtime's attention operators": {
     graph: () =>

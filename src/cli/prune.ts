@@ -1,5 +1,6 @@
 import type { Graph } from "../graph/graph.ts";
 import { save } from "../platform/node.ts";
+import { folderStore } from "../platform/node-checkpoints.ts";
 import { type IterateOptions, type IterateResult, iterate } from "../recipe/iterate.ts";
 import { makeJudge } from "../recipe/judge.ts";
 import { iterateVerdict, originalLine, roundLine, roundReports } from "../report/iterate.ts";
@@ -36,13 +37,14 @@ export async function pruneInRounds(
   const parts = await cutData(job, data, learn);
   const judge = await makeJudge(graph, { ...judgeOptions(job), parts });
   const training = learn ? await judgedTraining(job, parts, work) : undefined;
+  const kept = training ?? { store: await folderStore(work) };
   const cache = await stepCaches(job, work, [parts.calibration, ...(training ? [parts.training] : [])]);
   let best: { readonly round: number; readonly graph: Graph } | undefined;
   const { note } = env.watcher;
   const rounds = async (): Promise<readonly [IterateResult, Report]> => {
     try {
       // of what the techniques tell, a line a round is enough
-      const context = { ...env.context(parts.calibration), log() {}, ...(training && { training }) };
+      const context = { ...env.context(parts.calibration), log() {}, training: kept };
       const result = await iterate(graph, context, judge, {
         ...search,
         cache,

@@ -7,6 +7,8 @@ import { int64, type Tensor, toNumbers } from "../tensor/tensor.ts";
 export interface SizeElement {
   readonly constant?: number;
   readonly sizes: readonly { readonly value: string; readonly axis: number }[];
+  /** It is this many times the product of the sizes; absent where it is something else. */
+  readonly factor?: number;
 }
 
 /** Sizes that are computed with, and where they end up. */
@@ -24,7 +26,6 @@ const elementwise = new Set(
 );
 const kept = new Set(["Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"]);
 const moving = new Set([...kept, "Concat", "Gather", "Slice"]);
-/** Inputs that shape the output, and are adapted to a cut. */
 const targets = new Set(["Reshape:1", "Expand:1", "ConstantOfShape:0", "Resize:3"]);
 const most = 64;
 
@@ -58,7 +59,10 @@ export function computedSizes(
     const [target] = tracked;
     // integers put together from constants are followed too: bounds of slices, parts of shapes
     if (!target && !(moving.has(opKey(node)) && node.inputs.every((name) => name === "" || constantOf(name)))) continue;
-    if (tracked.length === 1 && targets.has(`${opKey(node)}:${target!.i}`)) continue;
+    if (tracked.length === 1 && isShapeInput(node, target!.i) && types.has(node.outputs[0]!)) {
+      used.push(...unfit(node, elements.get(target!.name)!, types));
+      continue;
+    }
     const count = types.get(node.outputs[0]!)?.shape.reduce((a, b) => a * b, 1);
     const made = count === undefined || count > most ? undefined : derived(node, count, elementsOf);
     if (made) elements.set(node.outputs[0]!, made);
@@ -77,14 +81,49 @@ export function computedSizes(
   };
 }
 
+/** Whether an input says the shape of the output, and is adapted to a cut. */
+export function isShapeInput(node: Node, input: number): boolean {
+  return targets.has(`${opKey(node)}:${input}`);
+}
+
+/**
+ * The axes of a node's output whose sizes the elements of an input say: those that Resize names, else the last ones, as
+ * Expand aligns them.
+ *
+ * @param count elements of the input
+ * @param rank axes of the output
+ */
+export function shapedAxes(node: Node, count: number, rank: number): readonly number[] {
+  const named = intsAttribute(node, "axes");
+  return Array.from({ length: count }, (_, at) => (named ? (named[at]! + rank) % rank : rank - count + at));
+}
+
+/**
+ * What must stay where elements of a shape are computed from several sizes, but are not their product: behind a cut they
+ * can't be constants, since other sizes may be free, nor be scaled. One of them may be left to Reshape to find.
+ */
+function unfit(node: Node, shape: readonly SizeElement[], types: KnownTypes): ComputedSizes["used"] {
+  const odd = shape.flatMap(({ sizes, factor }, at) =>
+    factor === undefined && new Set(sizes.map(({ value, axis }) => `${axis} ${value}`)).size > 1 ? [at] : [],
+  );
+  const finds = opKey(node) === "Reshape" && shape.every(({ constant }) => constant !== -1);
+  if (odd.length <= (finds ? 1 : 0)) return [];
+  const output = node.outputs[0]!;
+  const axes = shapedAxes(node, shape.length, types.get(output)!.shape.length);
+  const reason = `'${nodeLabel(node)}' computes a shape with its size and others`;
+  return odd.flatMap((at) =>
+    [...shape[at]!.sizes, { value: output, axis: axes[at]! }].map((size) => ({ ...size, reason })),
+  );
+}
+
 function sizesOf(node: Node, types: KnownTypes): readonly SizeElement[] | undefined {
   const isSize = opKey(node) === "Size";
   if (opKey(node) !== "Shape" && !isSize) return undefined;
   const value = node.inputs[0]!;
   const axes = types.get(value)?.shape.map((_, axis) => axis) ?? [];
-  if (isSize) return [{ sizes: axes.map((axis) => ({ value, axis })) }];
+  if (isSize) return [{ sizes: axes.map((axis) => ({ value, axis })), factor: 1 }];
   const some = axes.slice(intAttribute(node, "start", 0), intAttribute(node, "end", axes.length));
-  return some.map((axis) => ({ sizes: [{ value, axis }] }));
+  return some.map((axis) => ({ sizes: [{ value, axis }], factor: 1 }));
 }
 
 /** Elements of the output in terms of the inputs' elements; undefined for a node that does not compute sizes. */
@@ -114,13 +153,21 @@ function derived(
     const some = starts && ends && (steps?.[0] ?? 1) === 1 ? first.slice(starts[0]!, ends[0]!) : [];
     return some.length === count ? some : Array.from({ length: count }, () => union([first]));
   }
+  if (op === "ReduceProd" && first && count === 1) return [product(first)];
   if (!elementwise.has(op) && op !== "ReduceProd") return undefined;
   const known = inputs.filter((some) => some !== undefined);
   if (known.length < inputs.length) return undefined;
   const aligned = op !== "ReduceProd" && known.every(({ length }) => length === count || length === 1);
-  return Array.from({ length: count }, (_, i) =>
-    union(aligned ? known.map((some) => [some[some.length === 1 ? 0 : i]!]) : known),
-  );
+  return Array.from({ length: count }, (_, i) => {
+    if (!aligned) return union(known);
+    const parts = known.map((some) => some[some.length === 1 ? 0 : i]!);
+    return op === "Mul" ? product(parts) : union([parts]);
+  });
+}
+
+function product(parts: readonly SizeElement[]): SizeElement {
+  const factor = parts.reduce((all, { constant, factor }) => all * (constant ?? factor ?? Number.NaN), 1);
+  return { ...union([parts]), ...(Number.isInteger(factor) && factor > 0 && { factor }) };
 }
 
 function union(some: readonly (readonly SizeElement[])[]): SizeElement {

@@ -184,6 +184,7 @@ function masking(context: MaskContext, node: Node): Masking {
     ...nodeView(graph, node, structure.types, structure.sizes.constantOf),
     draft,
     keptIn,
+    scalar: (value) => draft.constant("scalar", scalarOf(structure.types.get(node.inputs[0]!)!.dtype, value)),
     keep: (input, axes) => keepMask(context, node.inputs[input]!, axes),
     ratio: (input, axes) =>
       axes.reduce((ratio, axis) => {

@@ -4,9 +4,10 @@ import { type Draft, edit } from "../graph/edit.ts";
 import { type Graph, isNode, type Node, nodeLabel, opKey, type Value } from "../graph/graph.ts";
 import type { Couplings, Group } from "./couplings.ts";
 import { nodeView } from "./couplings-relate.ts";
+import { isShapeInput, type SizeElement } from "./couplings-shapes.ts";
 import { gathered, type Kept } from "./cut-weights.ts";
 import { couplingRule } from "./rules/index.ts";
-import type { Cutting } from "./rules/rule.ts";
+import type { CutSize, Cutting } from "./rules/rule.ts";
 
 /** The units that stay, ascending, of each group to cut; groups that are absent stay whole. */
 export type Cuts = ReadonlyMap<Group, readonly number[]>;
@@ -76,13 +77,30 @@ export function cutUnits(found: Couplings, cuts: Cuts): Graph {
   if (values.length === 0) return graph;
   const sliced = new Set(values);
   const isCut = (name: string): boolean => sliced.has(name);
+  const isShapeCut = (name: string): boolean =>
+    structure.sizes.elements.get(name)?.some((element) => cutSize(element, found, kept).depends) ?? false;
+  const isTouched = (node: Node): boolean =>
+    node.outputs.some(isCut) ||
+    node.inputs.some((name, i) => isCut(name) || (isShapeInput(node, i) && isShapeCut(name)));
   const smaller = edit(withoutDefaultInputs(graph), (draft) => {
     for (const node of graph.nodes) {
-      if (node.inputs.some(isCut) || node.outputs.some(isCut)) cutNode(node, found, kept, draft);
+      if (isTouched(node)) cutNode(node, found, kept, draft);
     }
     cutConstants(found, kept, draft);
   });
   return { ...smaller, declared: cutDeclared(smaller.declared, kept) };
+}
+
+/** What a cut makes of an element of a vector of sizes. */
+function cutSize({ constant, sizes, factor }: SizeElement, { structure }: Couplings, kept: KeptIndices): CutSize {
+  const left = sizes.map(({ value, axis }) => kept.of(value, axis)?.length);
+  const sizeOf = ({ value, axis }: (typeof sizes)[number]): number => structure.types.get(value)!.shape[axis]!;
+  return {
+    ...(constant !== undefined && { constant }),
+    depends: left.some((size) => size !== undefined),
+    varies: left.includes(undefined),
+    ...(factor !== undefined && { product: sizes.reduce((all, size, i) => all * (left[i] ?? sizeOf(size)), factor) }),
+  };
 }
 
 function cutNode(node: Node, found: Couplings, kept: KeptIndices, draft: Draft): void {
@@ -94,9 +112,7 @@ function cutNode(node: Node, found: Couplings, kept: KeptIndices, draft: Draft):
     draft,
     keptIn: (i, axis) => (node.inputs[i] ? kept.of(node.inputs[i], axis) : undefined),
     keptOut: (i, axis) => (node.outputs[i] ? kept.of(node.outputs[i], axis) : undefined),
-    dependsOnCut: (i, at) =>
-      (elements.get(node.inputs[i]!)?.[at]?.sizes ?? []).some(({ value, axis }) => kept.of(value, axis) !== undefined),
-    constantElement: (i, at) => elements.get(node.inputs[i]!)?.[at]?.constant,
+    sizeElement: (i, at) => cutSize(elements.get(node.inputs[i]!)?.[at] ?? { sizes: [] }, found, kept),
     become(change) {
       changed = { ...changed, ...change };
     },

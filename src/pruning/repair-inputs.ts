@@ -43,7 +43,7 @@ const mostChannels = 2048;
  *
  * the same for all taps of a kernel (least squares for the layer behind as in He et al. 2017, by channels instead of
  * outputs). With method "mean", A is 0 and only the means go into the biases. Where a kernel reaches into padding, a is
- * too much: borders count as full.
+ * too much: borders count as full. Behind the strides of a transposed convolution it is right in the mean over pixels.
  *
  * @param cut the graph that `cutUnits(found, cuts)` gave
  * @param only the layers that may change
@@ -142,7 +142,7 @@ function adapted(
   }
   const shift = new Float64Array(layout.outputs);
   for (let channel = 0; channel < mean.length; channel++) {
-    if (offsets[channel] !== 0) addOutputs(shift, original, layout, channel, offsets[channel]!);
+    if (offsets[channel] !== 0) addOutputs(shift, original, layout, channel, layout.seen * offsets[channel]!);
   }
   return { values, shift };
 }

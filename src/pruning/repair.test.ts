@@ -119,6 +119,33 @@ test("the bias of a product is that of the sum behind it", async () => {
   for (const [i, v] of (await outputOf(repaired, feeds[0]!)).entries()) expect(v).toBeCloseTo(wanted[i]!, 4);
 });
 
+test.each([
+  ["taps side by side", [2, 2], {}],
+  ["fewer taps than strides", [1, 2], { output_padding: [1, 0] }],
+] as const)("a transposed convolution with strides keeps its mean, %s", async (_, kernel, more) => {
+  const graph = withConstantChannels(image, (weights) => {
+    weights.set("v", normal([6, 5, ...kernel], 2));
+    return makeNode("ConvTranspose", ["h", "v"], ["y"], { strides: [2, 2], ...more });
+  });
+  const feeds = [{ x: normal(image, 7) }];
+  const found = couplings(graph, await observeTypes(graph, ort, feeds[0]!));
+  const group = found.groups.find(({ frozen, members }) => frozen === undefined && members[0]!.name === "w")!;
+  const cuts = new Map([[group, [0, 2, 3, 5]]]);
+  const cut = cutUnits(found, cuts);
+  const meansOf = async (model: Graph): Promise<number[]> => {
+    const y = await outputOf(model, feeds[0]!);
+    return Array.from({ length: 5 }, (_, o) => {
+      const own = y.filter((_, i) => Math.floor(i / 64) % 5 === o);
+      return own.reduce((sum, v) => sum + v, 0) / own.length;
+    });
+  };
+  const wanted = await meansOf(graph);
+  for (const method of ["mean", "regression"] as const) {
+    const repaired = await compensate(found, cuts, cut, method, world(feeds));
+    for (const [o, v] of (await meansOf(repaired.graph)).entries()) expect(v).toBeCloseTo(wanted[o]!, 4);
+  }
+});
+
 const cases = Object.entries(readers).flatMap(([name, [shape, reader]]) =>
   (["mean", "regression"] as const).map((method) => ({ name, method, shape, reader })),
 );

@@ -2,7 +2,7 @@ import type { Graph, Node } from "../graph/graph.ts";
 import { links, reads } from "../graph/walk.ts";
 import type { KnownTypes } from "../ops/lookup.ts";
 import { type BranchCache, branchCache } from "./residual-caches.ts";
-import { sumsOf, type Term } from "./residual-sums.ts";
+import { sumsOf, type Term, withBias } from "./residual-sums.ts";
 
 /** A residual block: f(x) in a sum x + f(x) + ... of one shape. */
 export interface ResidualBlock {
@@ -41,8 +41,9 @@ export function residualBlocks(graph: Graph, types: KnownTypes): readonly Residu
   );
 }
 
-function blockOf(graph: Graph, term: Term, terms: readonly Term[], ancestors: Ancestry): readonly ResidualBlock[] {
-  const others = terms.filter((other) => other !== term).map(({ name }) => name);
+function blockOf(graph: Graph, bare: Term, terms: readonly Term[], ancestors: Ancestry): readonly ResidualBlock[] {
+  const others = terms.filter((other) => other !== bare).map(({ name }) => name);
+  const term = withBias(graph, bare);
   const needed = ancestors(term.name);
   const x = others.find((name) => needed.has(name));
   if (x === undefined) return [];

@@ -50,6 +50,15 @@ export function sumsOf(graph: Graph, types: KnownTypes): readonly (readonly Term
   return graph.nodes.filter((node) => isSum(node) && !isPart(node)).map(termsOf);
 }
 
+/** A term with its bias: the sum with constants that it is in, as what the next sum adds. */
+export function withBias(graph: Graph, term: Term): Term {
+  const { name, node } = term;
+  const isBias = (other: string): boolean => other === name || graph.weights.has(other);
+  const reader = isSkipNormalization(node) ? undefined : soleConsumer(graph, sumOf(node));
+  if (!reader || !operandsOf(reader).includes(sumOf(node)) || !operandsOf(node).every(isBias)) return term;
+  return withBias(graph, { name: sumOf(node), node: reader });
+}
+
 function typeKey(types: KnownTypes, name: string): string | undefined {
   const type = types.get(name);
   return type && `${type.dtype} ${type.shape.join("x")}`;

@@ -1,11 +1,10 @@
 import type { z } from "zod";
-import { syntheticFeeds } from "../data/synthetic.ts";
 import { didYouMean, fail } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
 import { parseOptions } from "../options.ts";
-import { observeTypes } from "../platform/observe.ts";
-import { residualBlocks } from "../pruning/residual-blocks.ts";
+import { calibrationBatches } from "../techniques/calibration-batches.ts";
 import { pruneChannels } from "../techniques/prune-channels/index.ts";
+import { chosenBlocks } from "../techniques/prune-layers/blocks.ts";
 import { pruneLayers } from "../techniques/prune-layers/index.ts";
 import { pruneWeights } from "../techniques/prune-weights/index.ts";
 import type { Context, Step, Technique } from "../techniques/technique.ts";
@@ -38,6 +37,7 @@ interface CutterRow {
     graph: Graph,
     context: Context,
     last: Step | undefined,
+    options: Options,
   ): Options | undefined | Promise<Options | undefined>;
 }
 
@@ -63,10 +63,15 @@ const rows = {
     technique: pruneLayers as Technique,
     reduces: structure,
     amount: ["count"],
-    async amountOf(share, graph, { runtime, random }) {
-      const types = await observeTypes(graph, runtime, syntheticFeeds(graph, random.fork("layers")));
-      const left = residualBlocks(graph, types).filter(({ kept }) => kept === undefined).length;
-      return left === 0 ? undefined : { count: Math.max(1, Math.round(share * left)) };
+    async amountOf(share, graph, context, _last, options) {
+      const given = pruneLayers.options.parse(options);
+      for await (const { inputs } of calibrationBatches(graph, context, 1, 1, pruneLayers.name)) {
+        const blocks = await chosenBlocks(graph, given, context.runtime, inputs);
+        const left = blocks.filter(({ kept }) => kept === undefined).length;
+        return left === 0 ? undefined : { count: Math.max(1, Math.round(share * left)) };
+      }
+      // without a sample of its batch size the step refuses, and says so
+      return { count: 1 };
     },
   },
 } as const satisfies Readonly<Record<string, CutterRow>>;
@@ -101,7 +106,7 @@ export function cutter(name: CutterName, options: Options = {}): Cutter {
     name,
     reduces,
     async cut(share, graph, context, last) {
-      const found = await amountOf(share, graph, context, last);
+      const found = await amountOf(share, graph, context, last, options);
       return found && technique({ ...options, ...found } as z.input<typeof technique.options>);
     },
   };

@@ -21,6 +21,12 @@ export interface Lane {
 /** More is not taken away at a time. */
 const largestShare = 0.95;
 
+/** Decimals of shares: steps whose numbers differ by less are the same. */
+const decimals = 4;
+
+/** Less is not taken away at a time. */
+export const smallestShare = 10 ** -decimals;
+
 /** A cutter at the beginning. */
 export function startLane(cutter: Cutter, step: number): Lane {
   return { cutter, step, tooLittle: 0, tooMuch: Number.POSITIVE_INFINITY };
@@ -44,6 +50,8 @@ export function openTargets(
 /**
  * The share to take away next: a step, or what is missing to the farthest of the targets if that is less. At least
  * `least`, and twice what changed nothing; undefined where that is known to be too much, which ends the lane.
+ *
+ * @param least {@link smallestShare} or more
  */
 export function nextShare(
   lane: Lane,
@@ -54,7 +62,7 @@ export function nextShare(
 ): number | undefined {
   const missing = open.map((target) => missingShare(lane, target, size, original));
   const wanted = missing.length > 0 ? Math.min(lane.step, Math.max(...missing)) : lane.step;
-  const share = Number(Math.max(wanted, least, 2 * lane.tooLittle).toFixed(4));
+  const share = Number(Math.max(wanted, least, 2 * lane.tooLittle).toFixed(decimals));
   if (share < lane.tooMuch && share <= largestShare) return share;
   lane.done = lane.tooMuch <= 1 ? "smaller cuts change nothing" : "nothing is left to cut";
   return undefined;

@@ -49,6 +49,11 @@ const context: Context = { ...testContext(onnx), data: parts.calibration };
 const signal = new AbortController().signal;
 const judge = (): Promise<Judge> => makeJudge(graph, { runtime: onnx, parts, seed: 1, signal, seconds: 0.01 });
 
+function sparsityOf({ weights }: Graph): number {
+  const all = [...weights.values()].flatMap((weight) => [...toFloat32(weight)]);
+  return all.filter((value) => value === 0).length / all.length;
+}
+
 /** Sets a share of the weights that are not zero to zero, the smallest first; counts how often it is applied. */
 function zeroing(counter = { calls: 0 }): Cutter {
   return {
@@ -122,9 +127,10 @@ test("several cutters take turns until every target is reached", async () => {
   expect(result.rounds.every(({ outcome }) => outcome === "kept")).toBe(true);
 });
 
-test("a search that is started again takes finished rounds from the cache, and comes to the same", async () => {
+/** Finished steps in memory, for every chain of steps. */
+function stepCaches(): (steps: readonly Step[]) => Promise<StepCache> {
   const kept = new Map<string, { graph: Graph; entry: LedgerEntry }>();
-  const cache = async (steps: readonly Step[]): Promise<StepCache> => {
+  return async (steps: readonly Step[]): Promise<StepCache> => {
     const key = (index: number): string => JSON.stringify(steps.slice(0, index + 1).map(({ options }) => options));
     return {
       get: async (index) => kept.get(key(index)),
@@ -132,6 +138,10 @@ test("a search that is started again takes finished rounds from the cache, and c
         void kept.set(key(index), { graph: made, entry: { ...entry, resumed: true } }),
     };
   };
+}
+
+test("a search that is started again takes finished rounds from the cache, and comes to the same", async () => {
+  const cache = stepCaches();
   const counter = { calls: 0 };
   const stop = new AbortController();
   const best: Graph[] = [];
@@ -155,6 +165,47 @@ test("a search that is started again takes finished rounds from the cache, and c
   const summary = (rounds: readonly IterateRound[]) =>
     rounds.map(({ share, outcome, size, verdict }) => [share, outcome, size!.sparsity, verdict!.drop]);
   expect(summary(resumed.rounds)).toEqual(summary(anew.rounds));
+});
+
+test("a search for a time that is started again goes by the times of its first run", async () => {
+  const files = new Map<string, Uint8Array>();
+  const store = {
+    read: async (name: string) => files.get(name),
+    write: async (name: string, bytes: Uint8Array) => void files.set(name, bytes),
+  };
+  // times that follow from the weights, on a machine that is slower the second time
+  const on = async (slowness: number): Promise<Judge> => {
+    const measured = await judge();
+    return {
+      ...measured,
+      async measure(made) {
+        const { latency, ...rest } = await measured.measure(made);
+        const median = slowness * (1 - 0.5 * sparsityOf(made));
+        return { ...rest, latency: { ...latency!, median, quartiles: [median, median] } };
+      },
+    };
+  };
+  const counter = { calls: 0 };
+  const timed = (count = { calls: 0 }): Cutter => ({ ...zeroing(count), reduces: ["ms", "sparsity"] });
+  const stop = new AbortController();
+  const options = { targets: [parseSizeTarget("ms=0.7")], cache: stepCaches() };
+  const first = { ...context, signal: stop.signal, training: { store } };
+  const cutters = [timed(counter)];
+  const onRound = ({ round }: IterateRound): void => void (round === 2 && stop.abort("stop"));
+  await expect(iterate(graph, first, await on(1), { ...options, cutters, onRound })).rejects.toBe("stop");
+  const resumed = await iterate(graph, { ...context, training: { store } }, await on(1.25), { ...options, cutters });
+  const anew = await iterate(graph, context, await on(1), { ...options, cutters: [timed()], cache: stepCaches() });
+  const summary = (rounds: readonly IterateRound[]) => rounds.map(({ share, size }) => [share, size!.ms!.toFixed(12)]);
+  expect(summary(resumed.rounds)).toEqual(summary(anew.rounds));
+  expect(resumed.original).toEqual(anew.original);
+  expect(counter.calls).toBe(resumed.rounds.length);
+  expect(resumed.rounds.length).toBeGreaterThan(3);
+
+  // of another model nothing is known
+  const other = edit(graph, (draft) => void draft.weights.set("w2", normal([64, 8], 3)));
+  const asked = { targets: options.targets, cutters: [timed()], rounds: 1 };
+  const unlike = await iterate(other, { ...context, training: { store } }, await on(1.25), asked);
+  expect(unlike.original.ms).toBe(1.25);
 });
 
 test("what the confirmation samples do not bear out gives way to the round before", async () => {
@@ -192,6 +243,19 @@ test("rounds that change nothing are no progress, and end it", async () => {
   ]);
   expect(result.stopped).toBe("idle: nothing is left to cut");
   expect(result.graph).toBeUndefined();
+});
+
+test("without a tolerance, a target that is nearly reached is reached", async () => {
+  const result = await iterate(graph, context, await judge(), {
+    cutters: [zeroing()],
+    targets: [parseSizeTarget("sparsity=0.19922")],
+    tolerance: 0,
+    rounds: 20,
+  });
+  expect(result.stopped).toBe("every target is reached");
+  // the last of the 1536 weights takes a share that is not nothing
+  const shares = result.rounds.map(({ share }) => share);
+  expect(shares.slice(shares.indexOf(0.0001)).slice(0, 3)).toEqual([0.0001, 0.0002, 0.0004]);
 });
 
 test("retraining learns from the original, each round with checkpoints of its own", async () => {
@@ -237,4 +301,45 @@ test("targets that the cutters can't reach, and cutters that refuse, are refused
   await expect(asked(refusing, "sparsity=0.5")).rejects.toThrow("no: does not want to");
   expect(() => cutter("channels", { ratio: 0.5 })).toThrow("'ratio' is what the rounds choose");
   expect(() => cutter("channels", { imprtance: "l1" })).toThrow("Did you mean 'importance'?");
+});
+
+test("a cutter that can do no more of its own leaves what it did before", async () => {
+  const inner = zeroing();
+  const once: Cutter = {
+    ...inner,
+    cut: (share, before, world, last) => (last ? fail("once", "does it once") : inner.cut(share, before, world)),
+  };
+  const { stopped, rounds, graph: made } = await iterate(graph, context, await judge(), { cutters: [once] });
+  expect(stopped).toBe("weights: once: does it once.");
+  expect(rounds).toHaveLength(1);
+  expect(made).toBeDefined();
+});
+
+test("of layers a share of those is cut that may go, as the data shows them", async () => {
+  const border = (name: string) => ({
+    name,
+    type: { kind: "tensor", dtype: "float32", shape: ["n", 2, "h", "w"] } as const,
+  });
+  const names = ["a", "b", "c", "d"];
+  // what comes out of the first layer of an image of one pixel is nothing
+  const nodes = [makeNode("Conv", ["x", "stem"], ["h0"])];
+  for (const [i, name] of names.entries()) {
+    nodes.push(makeNode("Conv", [`h${i}`, name], [`f${i}`], {}, `${name}/conv`));
+    nodes.push(makeNode("Add", [`h${i}`, `f${i}`], [i === 3 ? "y" : `h${i + 1}`], {}, `${name}/sum`));
+  }
+  const weights = new Map([
+    ["stem", normal([2, 2, 3, 3])],
+    ...names.map((name) => [name, normal([2, 2, 1, 1])] as const),
+  ]);
+  const network = makeGraph({ nodes, weights, inputs: [border("x")], outputs: [border("y")] });
+  const read = async (indices: readonly number[]) => ({
+    inputs: { x: normal([indices.length, 2, 6, 6]) },
+    size: indices.length,
+  });
+  const images = { ...context, data: datasetOf("images", new Map([["all", { count: 8, read }]])) };
+  const countOf = async (share: number, options = {}) =>
+    (await cutter("layers", options).cut(share, network, images))?.options.count;
+  expect(await countOf(0.5)).toBe(2);
+  expect(await countOf(0.5, { exclude: ["a/*", "b/*"] })).toBe(1);
+  expect(await countOf(0.5, { exclude: ["*/sum"] })).toBeUndefined();
 });

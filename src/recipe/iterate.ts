@@ -16,10 +16,12 @@ import {
   noteTooLittle,
   noteTooMuch,
   openTargets,
+  smallestShare,
   startLane,
 } from "./iterate-lanes.ts";
 import { progressOf } from "./iterate-progress.ts";
 import { leftOf, type ModelSize, modelSize, type SizeQuantity, type SizeTarget } from "./iterate-size.ts";
+import { type Measures, steadyMeasures } from "./iterate-times.ts";
 import type { Judge, Verdict } from "./judge.ts";
 import type { LedgerEntry, Measurement } from "./ledger.ts";
 import { run } from "./run.ts";
@@ -34,7 +36,7 @@ export interface IterateOptions {
   readonly maxDrop?: number;
   /** Share of what is left that a round takes away at first; 0.2 if absent. */
   readonly step?: number;
-  /** Smallest share: steps are halved where a round breaks the budget; 0.02 if absent. */
+  /** Smallest share: steps are halved where a round breaks the budget; 0.02 if absent, 0.0001 at least. */
   readonly tolerance?: number;
   /** Rounds at most; as many as it takes if absent. */
   readonly rounds?: number;
@@ -118,6 +120,7 @@ interface Trial {
   /** 0 is the original. */
   readonly round: number;
   readonly graph: Graph;
+  readonly measured: Measurement;
   readonly size: ModelSize;
   /** All of them, from the original on. */
   readonly steps: readonly Step[];
@@ -127,6 +130,7 @@ interface Trial {
 interface Search {
   readonly context: Context;
   readonly judge: Judge;
+  readonly measure: Measures["measure"];
   readonly options: IterateOptions;
   readonly targets: readonly SizeTarget[];
   readonly least: number;
@@ -144,16 +148,19 @@ async function begin(graph: Graph, context: Context, judge: Judge, options: Iter
   const { cutters, targets = [], step = 0.2, tolerance = 0.02 } = options;
   checkTargets(cutters, targets);
   const feeds = await oneSample(graph, context);
-  const size = await modelSize(graph, await judge.measure(graph), context.runtime, feeds);
+  const timed = targets.some(({ quantity }) => quantity === "ms");
+  const store = timed ? context.training?.store : undefined;
+  const { original: measured, measure } = await steadyMeasures(graph, judge, context.runtime, store);
+  const size = await modelSize(graph, measured, context.runtime, feeds);
   if (targets.length > 0 && targets.every((target) => isReached(target, size, size))) {
     fail("prune", "the model is as small as asked for already", "Give a smaller target, or --max-drop alone");
   }
   const { before: baseline } = await judge.select(graph);
   options.onStart?.(size, baseline);
-  const original: Trial = { round: 0, graph, size, steps: [], ledger: [] };
+  const original: Trial = { round: 0, graph, measured, size, steps: [], ledger: [] };
   const lanes = cutters.map((cutter) => startLane(cutter, step));
-  const least = Math.min(step, tolerance);
-  return { context, judge, options, targets, least, feeds, original, baseline, lanes, rounds: [], kept: [] };
+  const least = Math.max(smallestShare, Math.min(step, tolerance));
+  return { context, judge, measure, options, targets, least, feeds, original, baseline, lanes, rounds: [], kept: [] };
 }
 
 /** Refuses targets that no cutter brings nearer. */
@@ -210,7 +217,13 @@ async function cutOnce(search: Search, lane: Lane, share: number): Promise<void>
   const { context, options, rounds } = search;
   const from = best(search);
   const random = context.random.fork(`round:${from.steps.length}`);
-  const step = await lane.cutter.cut(share, from.graph, { ...context, random }, lane.last?.step);
+  let step: Step | undefined;
+  try {
+    step = await lane.cutter.cut(share, from.graph, { ...context, random }, lane.last?.step);
+  } catch (error) {
+    lane.done = refusal(search, lane, error);
+    return;
+  }
   if (!step) {
     lane.done = "nothing is left to cut";
     return;
@@ -238,15 +251,17 @@ type Attempt = Pick<IterateRound, "size" | "measured" | "verdict" | "outcome" | 
 };
 
 async function attempt(search: Search, from: Trial, lane: Lane, step: Step): Promise<Attempt> {
-  const { context, judge, options, rounds } = search;
+  const { context, judge, measure, options, rounds } = search;
   const steps = [...from.steps, step];
   try {
     const cache = options.cache && laterSteps(await options.cache(steps), from.steps.length);
     const { graph, ledger } = await run(from.graph, [step], await roundContext(search, steps), {
-      measure: (changed) => judge.measure(changed),
+      measure: async (changed) => (changed === from.graph ? from.measured : measure(changed)),
       ...(cache && { cache }),
     });
-    const measured = await judge.measure(graph);
+    // a round that was finished in an earlier run was timed then
+    const { latency } = ledger.at(-1)!.after;
+    const measured = { ...(await measure(graph)), ...(latency && { latency }) };
     const size = await modelSize(graph, measured, context.runtime, search.feeds);
     if (graph === from.graph || !isSmaller(size, from.size, lane.cutter.reduces)) {
       return { size, measured, outcome: "no change", reason: "nothing became smaller" };
@@ -254,13 +269,18 @@ async function attempt(search: Search, from: Trial, lane: Lane, step: Step): Pro
     const verdict = await judge.select(graph);
     const found = { size, measured, verdict };
     if (!isInside(verdict, options)) return { ...found, outcome: "over budget", reason: "loses more than the budget" };
-    const trial = { round: rounds.length + 1, graph, size, steps, ledger: [...from.ledger, ...ledger] };
+    const trial = { round: rounds.length + 1, graph, measured, size, steps, ledger: [...from.ledger, ...ledger] };
     return { ...found, outcome: "kept", reason: "within the budget", trial };
   } catch (error) {
-    const first = rounds.every(({ cutter }) => cutter !== lane.cutter.name);
-    if (context.signal.aborted || !(error instanceof PareError) || first) throw error;
-    return { outcome: "failed", reason: messageOf(error) };
+    return { outcome: "failed", reason: refusal(search, lane, error) };
   }
+}
+
+/** What an error says; one of the first cut, or that the user can't mend, is thrown on. */
+function refusal({ context, rounds }: Search, { cutter }: Lane, error: unknown): string {
+  const first = rounds.every((round) => round.cutter !== cutter.name);
+  if (context.signal.aborted || !(error instanceof PareError) || first) throw error;
+  return messageOf(error);
 }
 
 /** Random numbers, teacher and checkpoints of a round: the same whenever the same chain of steps is gone through. */

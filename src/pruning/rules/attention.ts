@@ -67,7 +67,7 @@ export const attention: CouplingRule = {
     relate(v, [h.group], h.value);
     relate(y, [h.group, h.repeat], h.value);
     const extras = [r.input(3), r.input(4), r.input(5), r.output(1), r.output(2), r.output(3)].flatMap((a) => a ?? []);
-    const perHead = [r.input(3), r.output(3)].some((axes) => axes?.length === 4 && r.size(axes[1]!) > 1);
+    const perHead = [r.input(3), r.output(3)].some((axes) => axes?.at(-3) !== undefined && r.size(axes.at(-3)!) > 1);
     if (r.input(4) || r.output(1) || perHead) r.freezeAll("a cache, or a mask or scores for each head");
     else r.positions(extras);
     r.contract(0, [flat ? 2 : 3], "sum");

@@ -1,5 +1,5 @@
 import { floatAttribute, intAttribute, intsAttribute } from "../../graph/graph.ts";
-import { float32, int64 } from "../../tensor/tensor.ts";
+import { int64 } from "../../tensor/tensor.ts";
 import { unary } from "./elementwise.ts";
 import { broadcast, type CouplingRule, fromFront, type Masking } from "./rule.ts";
 
@@ -56,7 +56,9 @@ export const layerNormalization: CouplingRule = {
       m.ratio(0, axes),
       m.node.op.startsWith("L"),
     );
-    scaleAndShift(m, normalized, m.node.inputs[1], m.node.inputs[2]);
+    const y = scaleAndShift(m, normalized, m.node.inputs[1], m.node.inputs[2]);
+    m.draft.emit("Identity", [y], {}, [m.node.outputs[0]!]);
+    m.replaced();
   },
 };
 
@@ -70,25 +72,21 @@ function standardize(
   centred: boolean,
 ): string {
   const op = (kind: string, ...inputs: string[]): string => m.draft.emit(kind, inputs);
-  const scalar = (value: number): string => m.draft.constant("scalar", float32([], [value]));
-  const masked = (value: string): string => op("Where", keep, value, scalar(0));
+  const masked = (value: string): string => op("Where", keep, value, m.scalar(0));
   const mean = (value: string): string => {
     const [inputs, attributes] =
       m.opset < 18 ? [[value], { axes: [...axes] }] : [[value, m.draft.constant("axes", int64(axes))], {}];
-    return op("Mul", m.draft.emit("ReduceMean", inputs, attributes), scalar(ratio));
+    return op("Mul", m.draft.emit("ReduceMean", inputs, attributes), m.scalar(ratio));
   };
   const seen = masked(x);
   const centre = centred ? masked(op("Sub", seen, mean(seen))) : seen;
   const variance = mean(op("Mul", centre, centre));
-  return op("Div", centre, op("Sqrt", op("Add", variance, scalar(floatAttribute(m.node, "epsilon", 1e-5)))));
+  return op("Div", centre, op("Sqrt", op("Add", variance, m.scalar(floatAttribute(m.node, "epsilon", 1e-5)))));
 }
 
-function scaleAndShift(m: Masking, x: string, scale: string | undefined, bias: string | undefined): void {
-  let y = x;
-  if (scale) y = m.draft.emit("Mul", [y, scale]);
-  if (bias) y = m.draft.emit("Add", [y, bias]);
-  m.draft.emit("Identity", [y], {}, [m.node.outputs[0]!]);
-  m.replaced();
+function scaleAndShift(m: Masking, x: string, scale: string | undefined, bias: string | undefined): string {
+  const y = scale ? m.draft.emit("Mul", [x, scale]) : x;
+  return bias ? m.draft.emit("Add", [y, bias]) : y;
 }
 
 /** Statistics over the channels of a group: whole groups can go, or the same channels of every group. */
@@ -114,18 +112,19 @@ export const groupNormalization: CouplingRule = {
     const [, channels, ...places] = m.shapeIn(0)!;
     const groups = intAttribute(m.node, "num_groups", 1);
     const kept = m.keptIn(0, 1);
-    if (!kept || m.opset < 21) return;
+    if (!kept) return;
     const inner = channels! / groups;
     const left = new Set(kept.map((i) => i % inner)).size;
     if (left === inner) return;
-    const grouped = (value: string): string =>
-      m.draft.emit("Reshape", [value, m.draft.constant("shape", int64([0, groups, inner, -1]))]);
+    const shaped = (value: string, shape: readonly number[], to?: readonly string[]): string =>
+      m.draft.emit("Reshape", [value, m.draft.constant("shape", int64(shape))], {}, to);
+    const grouped = (value: string): string => shaped(value, [0, groups, inner, -1]);
     const keep = grouped(m.keep(0, [1]));
     const normalized = standardize(m, grouped(m.node.inputs[0]!), keep, [2, 3], inner / left, true);
-    const back = m.draft.constant("shape", int64([0, channels!, ...places]));
-    const column = (i: number): string =>
-      m.draft.emit("Reshape", [m.node.inputs[i]!, m.draft.constant("shape", int64([-1, ...places.map(() => 1)]))]);
-    scaleAndShift(m, m.draft.emit("Reshape", [normalized, back]), column(1), column(2));
+    // a number for each channel or, before operator set 21, for each group
+    const [scale, bias] = [1, 2].map((i) => shaped(m.node.inputs[i]!, [groups, -1, 1]));
+    shaped(scaleAndShift(m, normalized, scale, bias), [0, channels!, ...places], [m.node.outputs[0]!]);
+    m.replaced();
   },
 };
 

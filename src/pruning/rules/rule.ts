@@ -52,16 +52,26 @@ export interface Relating extends NodeView {
   contract(input: number, axes: readonly number[], how: Contraction): void;
 }
 
+/** An element of a vector of sizes that the graph computes, behind a cut. */
+export interface CutSize {
+  /** What it is where it is a constant all the same. */
+  readonly constant?: number;
+  /** It depends on the size of an axis that is cut. */
+  readonly depends: boolean;
+  /** It depends on the size of an axis that is not, which may be another in each run. */
+  readonly varies: boolean;
+  /** What it comes to with sizes as observed; absent where it is no product of sizes. */
+  readonly product?: number;
+}
+
 /** Adapts one node to a cut. */
 export interface Cutting extends NodeView {
   readonly draft: Draft;
   /** Indices kept of an axis of an input; undefined where it is not cut. */
   keptIn(i: number, axis: number): readonly number[] | undefined;
   keptOut(i: number, axis: number): readonly number[] | undefined;
-  /** Of a computed vector of sizes: whether its element `at` depends on the size of an axis that is cut. */
-  dependsOnCut(i: number, at: number): boolean;
-  /** Of a computed vector of sizes: element `at` where it is a constant all the same. */
-  constantElement(i: number, at: number): number | undefined;
+  /** What a cut makes of element `at` of a computed vector of sizes. */
+  sizeElement(i: number, at: number): CutSize;
   /** Gives the node other inputs or attributes. */
   become(change: Partial<Pick<Node, "inputs" | "outputs" | "attributes">>): void;
 }
@@ -69,6 +79,8 @@ export interface Cutting extends NodeView {
 /** Rewrites one node for a mask. */
 export interface Masking extends NodeView {
   readonly draft: Draft;
+  /** Names a constant of the first input's element type. */
+  scalar(value: number): string;
   /** Names a boolean constant, true where an input's indices are kept along these axes; broadcasts to the input. */
   keep(input: number, axes: readonly number[]): string;
   /** Size of the axes together over the number of indices kept of them. */

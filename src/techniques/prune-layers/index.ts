@@ -2,15 +2,15 @@ import { z } from "zod";
 import { reference } from "../../analysis/output-error.ts";
 import { fail } from "../../errors.ts";
 import { type Graph, nodeLabel } from "../../graph/graph.ts";
-import { observeTypes } from "../../platform/observe.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { withoutBlock } from "../../pruning/drop-residual-block.ts";
-import { type ResidualBlock, residualBlocks } from "../../pruning/residual-blocks.ts";
+import type { ResidualBlock } from "../../pruning/residual-blocks.ts";
 import { renumbered } from "../../pruning/residual-caches.ts";
 import { calibrationBatches } from "../calibration-batches.ts";
 import { type RecoveryOptions, recover, recoveryOptions } from "../recovery.ts";
-import { selectionOptions, selector } from "../selection.ts";
+import { selectionOptions } from "../selection.ts";
 import { type Context, technique } from "../technique.ts";
+import { chosenBlocks } from "./blocks.ts";
 import { type BlockScores, divergences, influences } from "./scores.ts";
 
 /** Samples a batch, where the model leaves that free. */
@@ -50,19 +50,14 @@ export const pruneLayers = technique({
     const [first] = feeds;
     if (!first)
       return fail("prune-layers", "there are no samples of the batch size that the model wants", "Give more data");
-    const selected = selector(options);
-    const blocksOf = async (current: Graph): Promise<readonly ResidualBlock[]> =>
-      residualBlocks(current, await observeTypes(current, runtime, first)).filter(
-        ({ node, branch }) => selected(node) && branch.every(selected),
-      );
-    const all = await blocksOf(graph);
+    const all = await chosenBlocks(graph, options, runtime, first);
     for (const { node, kept } of all) if (kept !== undefined) context.skip(nodeLabel(node), kept);
     const score = await scoring(graph, all, feeds, options.score, context);
     let current = graph;
     const caches: string[] = [];
     for (let done = 0; done < options.count; done++) {
       context.progress(done, options.count, "blocks");
-      const blocks = done === 0 ? all : await blocksOf(current);
+      const blocks = done === 0 ? all : await chosenBlocks(current, options, runtime, first);
       const scores = await score(
         current,
         blocks.filter(({ kept }) => kept === undefined),

@@ -205,6 +205,37 @@ test.each([
   expect(sqnr(before, after)).toBeGreaterThan(100);
 });
 
+test.each(["Add", "com.microsoft:SkipLayerNormalization"])(
+  "the bias of a branch that goes into %s goes with it",
+  async (op) => {
+    const vector = (value: number): Tensor => float32([8], new Float32Array(8).fill(value));
+    const weights = new Map([
+      ["w", normal([8, 8], 1)],
+      ["b", vector(0.5)],
+      ["c", vector(0.25)],
+      ["gamma", vector(1)],
+    ]);
+    const fused = op !== "Add";
+    const nodes = [
+      makeNode("Tanh", ["x"], ["h"]),
+      makeNode("MatMul", ["h", "w"], ["product"], {}, "f/product"),
+      makeNode("Add", ["b", "product"], ["biased"], {}, "f/bias"),
+      makeNode("Add", ["biased", "c"], ["f"], {}, "f/more"),
+      fused ? makeNode(op, ["h", "f", "gamma"], ["y"], {}, "f/sum") : makeNode("Add", ["h", "f"], ["y"], {}, "f/sum"),
+    ];
+    const opsets = { "": 17, "com.microsoft": 1 };
+    const graph = makeGraph({ nodes, weights, opsets, inputs: [sequence("x")], outputs: [sequence("y")] });
+    const logs: string[] = [];
+    const world = { ...context(), data: rows, log: (line: string) => void logs.push(line) };
+    for (const score of ["divergence", "influence"] as const) {
+      const pruned = await pruneLayers({ score, include: ["f/*"] }).apply(graph, world);
+      assertValid(pruned);
+      expect(operators(pruned.nodes)).toBe(fused ? "LayerNormalization 1, Tanh 1" : "Tanh 1");
+    }
+    expect(logs.map((line) => line.split(",")[0])).toEqual(["f/sum: 3 nodes removed", "f/sum: 3 nodes removed"]);
+  },
+);
+
 /** A decoder of one head a layer with its cache: keys are values. */
 function decoder(layers: number): Graph {
   const weights = new Map<string, Tensor>();
