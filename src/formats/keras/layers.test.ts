@@ -294,6 +294,44 @@ describe("models", () => {
     expectClose(y!, [1, 2], apply(outer, apply(inner, values)));
   });
 
+  test.each([
+    ["Keras 2", "Functional", 2, 1, 1],
+    ["Keras 2", "Sequential", 2, 1, 1],
+    ["Keras 2, built by its first call", "Sequential", 2, 0, 0],
+    ["Keras 3", "Functional", 3, 0, 1],
+    ["Keras 3", "Sequential", 3, 0, 0],
+  ])("calls of nested models are told apart: %s, %s", async (_, class_name, keras, first, firstOutput) => {
+    const history = (from: string, call: number) => ({
+      class_name: "__keras_tensor__",
+      config: { keras_history: [from, call, 0] },
+    });
+    const call = (from: string, number: number): unknown =>
+      keras === 2 ? [[from, number, 0, {}]] : { args: [history(from, number)], kwargs: {} };
+    const inner = dense("fc", 3, 3, 3);
+    const layers = [input("inside"), { ...inner, weights: undefined, name: "fc", inbound_nodes: [call("inside", 0)] }];
+    const ends = class_name === "Functional" && { input_layers: [["inside", 0, 0]], output_layers: [["fc", 0, 0]] };
+    const inbound_nodes = [call("in", 0), call("base", first)];
+    const base = { class_name, name: "base", config: { name: "base", layers, ...ends }, inbound_nodes };
+    const architecture = {
+      class_name: "Functional",
+      config: {
+        name: "net",
+        layers: [input("in"), base],
+        input_layers: [["in", 0, 0]],
+        output_layers: [0, 1].map((i) => ["base", firstOutput + i, 0]),
+      },
+    };
+    const stored = {
+      config: { name: "base" },
+      weights: Object.fromEntries(Object.entries(inner.weights!).map(([k, w]) => [`fc/${k}`, w])),
+    };
+    const graph = await readKeras(memorySource(await h5Model(architecture, [stored])));
+    expect(graph.nodes.map(({ name }) => name)).toEqual(["base/fc", "base/call_1/fc"]);
+    const [once, twice] = await run(graph, { in: x });
+    expectClose(once!, [1, 3], apply(inner, values));
+    expectClose(twice!, [1, 3], apply(inner, apply(inner, values)));
+  });
+
   test("a .keras archive numbers its weights by class", async () => {
     const layers = [dense("a", 3, 2, 1), dense("b", 2, 2, 3)];
     const history = (from: string) => ({ class_name: "__keras_tensor__", config: { keras_history: [from, 0, 0] } });

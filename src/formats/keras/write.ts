@@ -13,6 +13,7 @@ import {
 import type { Builder, KerasTensor, Shape } from "./builder.ts";
 import { layerRules, ruleOf, takesIntegers } from "./layers/index.ts";
 import type { LayerCall } from "./layers/layer.ts";
+import { referencesOf } from "./references.ts";
 import { listOf } from "./settings.ts";
 import type { WeightSource } from "./weights.ts";
 
@@ -108,17 +109,6 @@ function callsBefore(
     order.push(top.call);
   }
   return order;
-}
-
-function* referencesOf(call: Call): Generator<Reference> {
-  yield* within([...call.positional, ...Object.values(call.named)]);
-}
-
-function* within(values: readonly Argument[]): Generator<Reference> {
-  for (const argument of values) {
-    if (argument.kind === "tensor") yield argument.of;
-    else if (argument.kind === "list") yield* within(argument.items);
-  }
 }
 
 function resolve(scope: Scope, made: ReadonlyMap<string, readonly KerasTensor[]>, argument: Argument): unknown {
