@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { h5Model, kerasArchive, noise, sequential, type TestLayer } from "../../../test/keras.ts";
+import { addDataset, h5File, h5Model, kerasArchive, noise, sequential, type TestLayer } from "../../../test/keras.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { assertValid } from "../../graph/validate.ts";
 import { runtime } from "../../platform/node.ts";
@@ -292,6 +292,29 @@ describe("models", () => {
     expect([...graph.weights.keys()]).toContain("inner/fc/kernel");
     const [y] = await run(graph, { image: x });
     expectClose(y!, [1, 2], apply(outer, apply(inner, values)));
+  });
+
+  test("a model in a model in a model finds its weights", async () => {
+    const inner = dense("fc", 3, 2, 3);
+    const nest = (name: string, layer: object) => {
+      const { class_name, config } = sequential([3], [layer as TestLayer]) as { class_name: string; config: object };
+      return { class_name, config: { ...config, name } };
+    };
+    const architecture = sequential([3], [nest("middle", nest("inmost", inner))]);
+    const stored = Object.entries(inner.weights!).map(([k, w]) => [`fc/${k}`, w] as const);
+    const bytes = await h5File((file) => {
+      file.create_attribute("model_config", JSON.stringify(architecture));
+      const group = file.create_group("model_weights").create_group("middle");
+      group.create_attribute(
+        "weight_names",
+        stored.map(([name]) => name),
+      );
+      for (const [name, weight] of stored) addDataset(group, name, weight);
+    });
+    const graph = await readKeras(memorySource(bytes));
+    expect([...graph.weights.keys()]).toEqual(["middle/inmost/fc/kernel", "middle/inmost/fc/bias"]);
+    const [y] = await run(graph, { image: x });
+    expectClose(y!, [1, 2], apply(inner, values));
   });
 
   test.each([
