@@ -4,7 +4,7 @@ import type { Graph } from "../../graph/graph.ts";
 import { assertValid } from "../../graph/validate.ts";
 import { runtime } from "../../platform/node.ts";
 import type { Runtime } from "../../platform/runtime.ts";
-import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
+import { float32, type Tensor, tensor, toFloat32 } from "../../tensor/tensor.ts";
 import { memorySource } from "../source.ts";
 import { readKeras } from "./index.ts";
 
@@ -353,6 +353,31 @@ describe("models", () => {
     const [once, twice] = await run(graph, { in: x });
     expectClose(once!, [1, 3], apply(inner, values));
     expectClose(twice!, [1, 3], apply(inner, apply(inner, values)));
+  });
+
+  test.each([
+    ["x * x", "math.multiply", (v: number) => v * v],
+    ["x + x", "__operators__.add", (v: number) => v + v],
+  ])("a TensorFlow function of one tensor twice, floats or integers: %s", async (_, name, expected) => {
+    for (const dtype of ["float32", "int32"] as const) {
+      const given = input("in");
+      const inbound_nodes = [["in", 0, 0, { y: ["in", 0, 0], name: null }]];
+      const op = { class_name: "TFOpLambda", name: "op", config: { name: "op", function: name }, inbound_nodes };
+      const architecture = {
+        class_name: "Functional",
+        config: {
+          name: "net",
+          layers: [{ ...given, config: { ...given.config, dtype } }, op],
+          input_layers: [["in", 0, 0]],
+          output_layers: [["op", 0, 0]],
+        },
+      };
+      const graph = await readKeras(memorySource(await h5Model(architecture, [])));
+      const whole = [3, -2, 5];
+      const feed = dtype === "int32" ? tensor("int32", [1, 3], Int32Array.from(whole)) : float32([1, 3], whole);
+      const [y] = await run(graph, { in: feed });
+      expectClose(y!, [1, 3], whole.map(expected));
+    }
   });
 
   test("a .keras archive numbers its weights by class", async () => {

@@ -131,12 +131,15 @@ function writeLayer(
   call: Call,
   value: (argument: Argument) => unknown,
 ): readonly KerasTensor[] {
-  const positional = call.positional.map(value).flat(4);
-  const named = Object.fromEntries(Object.entries(call.named).map(([name, argument]) => [name, value(argument)]));
-  const float = (t: KerasTensor): KerasTensor => (takesIntegers.has(spec.className) ? t : asFloat(scope, t));
+  const float = (item: unknown): unknown => {
+    if (Array.isArray(item)) return item.map(float);
+    return isTensor(item) && !takesIntegers.has(spec.className) ? asFloat(scope, item) : item;
+  };
+  const ready = (argument: Argument): unknown => float(value(argument));
+  const positional = call.positional.map(ready).flat(4);
   const operands = positional.filter((item) => isTensor(item) || typeof item === "number");
-  const ready = operands.map((item) => (isTensor(item) ? float(item) : (item as number)));
-  return writeCall(scope, spec, target, ready, named);
+  const named = Object.fromEntries(Object.entries(call.named).map(([name, argument]) => [name, ready(argument)]));
+  return writeCall(scope, spec, target, operands as (KerasTensor | number)[], named);
 }
 
 function asFloat({ b }: Scope, t: KerasTensor): KerasTensor {
