@@ -129,6 +129,15 @@ describe("what is wrong is said", () => {
     await expect(read(await h5Model(deep, layers))).rejects.toBeInstanceOf(PareError);
   });
 
+  test("models that call each other twice, level upon level", async () => {
+    let net = functional([input([null, 3]), relu("last", ["in", 0, 0])], [["last", 0, 0]]);
+    for (let level = 0; level < 40; level++) {
+      const twice = { ...net, name: "inner", inbound_nodes: [[["in", 0, 0, {}]], [["inner", 1, 0, {}]]] };
+      net = functional([input([null, 3]), twice], [["inner", 2, 0]]);
+    }
+    await expect(read(await h5Model(net, []))).rejects.toThrow(/nested models come to more than 100000 layers/);
+  });
+
   test("weights that are no floats, and groups in their place", async () => {
     const bytes = (write: Parameters<typeof h5File>[0]) =>
       h5File((file) => {

@@ -98,7 +98,7 @@ function importModel(who: string, { architecture, version, weights }: Stored, op
   const b = builder();
   const keras = Number.parseInt(version, 10) || 2;
   const channelsFirst = options.layout === "channels-first";
-  const made = writeModel({ b, who, keras, channelsFirst }, model, weights).map(b.plain);
+  const made = writeModel({ b, who, keras, channelsFirst, nested: { calls: 0 } }, model, weights).map(b.plain);
   const { nodes, outputs } = nameOutputs(b, model, made);
   return makeGraph({
     name: model.name,

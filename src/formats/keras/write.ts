@@ -25,7 +25,12 @@ export interface Scope {
   readonly keras: number;
   /** Whether four-axis inputs of a channels-last model are to be given with their channels on axis 1. */
   readonly channelsFirst: boolean;
+  /** How many calls of layers nested models have come to so far. */
+  readonly nested: { calls: number };
 }
+
+/** Far above any model; keeps models that call each other several times, level upon level, from filling all of memory. */
+const mostNestedCalls = 100_000;
 
 /**
  * Writes a model's layers as nodes, those that its outputs need.
@@ -157,6 +162,7 @@ function writeCall(
   const inputs = operands.filter(isTensor);
   if (modelClasses.has(spec.className)) {
     const model = parseModel(spec.settings.who, { class_name: spec.className, config: spec.settings.json });
+    countCalls(scope, model);
     const prefix = { nodes: `${target.name}/`, weights: `${target.weightName}/` };
     return writeModel(scope, model, target.weights, prefix, inputs);
   }
@@ -181,6 +187,14 @@ function writeCall(
   const outputs = Array.isArray(out) ? (out as readonly KerasTensor[]) : [out as KerasTensor];
   const masked = inputs.some((t) => t.masked);
   return masked ? outputs.map((t) => ({ masked, ...t })) : outputs;
+}
+
+/** Every call of a nested model is written out. */
+function countCalls({ who, nested }: Scope, { layers }: ModelSpec): void {
+  for (const { calls } of layers.values()) nested.calls += Math.max(1, calls.length);
+  if (nested.calls <= mostNestedCalls) return;
+  const hint = "Save a model that calls them less often";
+  fail(who, `its nested models come to more than ${mostNestedCalls} layers once each call is written out`, hint);
 }
 
 function unknownLayer({ className, settings }: LayerSpec): never {
