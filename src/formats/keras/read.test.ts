@@ -1,4 +1,5 @@
 import { zipSync } from "fflate";
+import * as h5 from "h5wasm";
 import { describe, expect, test } from "vitest";
 import { addDataset, h5File, h5Model, kerasArchive, noise, sequential, type TestLayer } from "../../../test/keras.ts";
 import { PareError } from "../../errors.ts";
@@ -42,6 +43,16 @@ describe("a model file", () => {
       await expect(read(archive.slice(0, length))).rejects.toThrow(/^model.h5: .*damaged/);
     }
   });
+});
+
+test("a file that can't be opened leaves nothing behind in the library", async () => {
+  const { FS } = await h5.ready;
+  const files = () => new Set((FS as unknown as { readdir(path: string): string[] }).readdir("/"));
+  const before = files();
+  const layers = [dense()];
+  const bytes = await h5Model(sequential([3], layers), layers);
+  await expect(read(bytes.slice(0, 60))).rejects.toThrow(/damaged/);
+  expect([...files()].filter((name) => !before.has(name))).toEqual([]);
 });
 
 describe("what is wrong is said", () => {
