@@ -163,6 +163,22 @@ test("movement keeps the weights that grow", async () => {
   expect(noise(graph)).toBeLessThan(0.75 * noise(other));
 });
 
+test.each<Options>([
+  { score: "snip" },
+  { score: "movement" },
+  { score: "movement", density: "sensitivity", pruningSchedule: "constant", epochs: 1, distill: true },
+])("data without labels is refused by what needs them: %o", async (options) => {
+  const bare: Dataset = {
+    name: "bare",
+    splits: data.splits,
+    size: data.size,
+    async *batches(wanted) {
+      for await (const { inputs, size } of data.batches(wanted)) yield { inputs, size };
+    },
+  };
+  await expect(prune(options, { data: bare })).rejects.toThrow("the gradient of the loss needs data with labels");
+});
+
 test("rounds prune the same share of what is left", async () => {
   const { graph, log, lines, exhibits } = await prune({
     sparsity: 0.875,
