@@ -1,4 +1,5 @@
 import type { Batch } from "../../data/dataset.ts";
+import { unlabelled } from "../../data/feeds.ts";
 import { fail } from "../../errors.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { weightGradients } from "../../training/weight-gradients.ts";
@@ -28,7 +29,7 @@ export async function gradientSums(
 ): Promise<ReadonlyMap<Layer, Float32Array>> {
   const batches = calibrationBatches(graph, context, samples, usualBatch, "prune-weights");
   const names = layers.map(({ target }) => target.name);
-  const stream = of === "loss" ? withLabels(batches) : withoutLabels(batches);
+  const stream = of === "loss" ? withLabels(batches) : unlabelled(batches);
   const found = new Map<string, Float32Array>();
   for await (const gradients of weightGradients(graph, names, stream, context.runtime, context.signal)) {
     for (const [name, gradient] of gradients) {
@@ -53,8 +54,4 @@ async function* withLabels(batches: AsyncIterable<Batch>): AsyncGenerator<Batch>
     }
     yield batch;
   }
-}
-
-async function* withoutLabels(batches: AsyncIterable<Batch>): AsyncGenerator<Batch> {
-  for await (const { labels: _, ...rest } of batches) yield rest;
 }
