@@ -143,7 +143,7 @@ export async function trainModel(command: Command, env: Environment, job: Job): 
     bytes: saved.bytes,
     batch: options.batch,
     settings: { ...shape, ...options },
-    data: data.dataset.name,
+    data: data.dataset,
     machine: machineOf(env.runtime),
     seed: env.seed,
     command: `pare ${process.argv.slice(2).join(" ")}`,
