@@ -239,8 +239,10 @@ try {
     sections.push(report(row, await race(row)));
     console.log(`${sections.at(-1)}\n`);
   }
-  const intro = `Whole training steps, ${threads} threads a side; the sides take turns. Ratios are of medians (of the time a sample takes where the
-batch is smaller), below 1 where pare is faster.`;
+  const [usual, wasm] = [pace("pare"), pace("WASM")];
+  const intro = `Whole training steps, ${threads} threads a side, but for the frameworks in WebAssembly, which choose their own number; the sides
+take turns: after ${usual.warmup} steps to warm up ${usual.rounds} rounds of ${usual.steps}, in WebAssembly after ${wasm.warmup} step ${wasm.rounds} rounds of ${wasm.steps}. Ratios are of medians (of the
+time a sample takes where the batch is smaller), below 1 where pare is faster.`;
   const line = "PARE_PYTHON_TORCH=python PARE_PEERS=FOLDER npx tsx bench/training-speed.ts";
   if (positionals.length === 0) record("training-speed", "Training speed", line, [intro, ...sections].join("\n\n"));
 } finally {

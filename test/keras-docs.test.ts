@@ -29,7 +29,8 @@ pare quantize-static model.keras -o small.onnx --data D
   back.
 - **Names.** Nodes are named like their layers (\`inner/conv\` inside a model \`inner\`), weights \`layer/kernel\`, inputs and outputs
   like the layers that take and make them.
-- **Weights** stay in the file until they are needed, and become float32.
+- **Weights** become float32. Those of an \`.h5\` file stay there until they are needed; a \`.keras\` archive is unpacked into
+  memory when it is opened.
 - **Training.** Layers that act in training only (dropout, noise, random augmentation) go. BatchNormalization stays a node of
   its own: \`pare simplify\` folds it.
 - **Not supported**, and refused by the layer's name: Lambda and layers of one's own, text layers, masks that reach recurrent

@@ -9,3 +9,12 @@ export function feedsOf(batches: AsyncIterable<Batch>): AsyncIterable<Tensors> {
     },
   };
 }
+
+/** The batches without their labels; can be run through as often as they can. */
+export function unlabelled(batches: AsyncIterable<Batch>): AsyncIterable<Batch> {
+  return {
+    async *[Symbol.asyncIterator]() {
+      for await (const { labels: _, ...batch } of batches) yield batch;
+    },
+  };
+}

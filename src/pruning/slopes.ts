@@ -1,4 +1,5 @@
 import type { Batch } from "../data/dataset.ts";
+import { unlabelled } from "../data/feeds.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import { weightGradients } from "../training/weight-gradients.ts";
 import type { Couplings, Group, Place } from "./couplings.ts";
@@ -56,12 +57,4 @@ export async function slopeScores(
     }
   }
   return new Map(groups.map((group) => [group, scores.get(group) ?? otherwise(group)]));
-}
-
-function unlabelled(batches: AsyncIterable<Batch>): AsyncIterable<Batch> {
-  return {
-    async *[Symbol.asyncIterator]() {
-      for await (const { labels: _, ...batch } of batches) yield batch;
-    },
-  };
 }

@@ -5,7 +5,8 @@ import type { Report } from "./report.ts";
 export function reportMarkdown(report: Report): string {
   const { machine, data } = report;
   const where = `${machine.runtime}, ${machine.provider}, ${machine.threads} threads, ${machine.processor}`;
-  const what = data ? `${data.samples} samples of ${data.name}; ` : "";
+  const samples = data?.samples === undefined ? "" : `${data.samples} samples of `;
+  const what = data ? `${samples}${data.name}; ` : "";
   return `# ${escaped(report.title)}\n\n${escaped(what + where)}\n\n${renderMarkdown(reportSections(report))}`;
 }
 

@@ -185,7 +185,12 @@ export interface Report {
     readonly processor: string;
     readonly platform: string;
   };
-  readonly data?: { readonly name: string; readonly samples: number; readonly classes?: readonly string[] };
+  readonly data?: {
+    readonly name: string;
+    /** Absent where the dataset does not say how many it has. */
+    readonly samples?: number;
+    readonly classes?: readonly string[];
+  };
   /** The original first. */
   readonly models: readonly ModelReport[];
   /** Every further model against the first, in order. */

@@ -3,6 +3,7 @@ import { makeGraph } from "../graph/graph.ts";
 import type { EpochRecord, StepsRecord, TrainResult } from "../training/train.ts";
 import { reportSections } from "./document.ts";
 import { renderHtml } from "./html.ts";
+import { reportMarkdown } from "./markdown.ts";
 import { renderTerminal } from "./terminal.ts";
 import { type TrainingFacts, trainingReport, trainingSpeed } from "./training.ts";
 
@@ -12,7 +13,7 @@ const facts: TrainingFacts = {
   bytes: 1_100_000,
   batch: 128,
   settings: { epochs: 3, optimizer: "sgd", rate: 0.1, freeze: [] },
-  data: "cifar-10",
+  data: { name: "cifar-10", size: () => 12_800 },
   machine: { runtime: "onnxruntime-node", provider: "cpu", threads: 2, processor: "p", platform: "linux" },
   seed: 1,
   command: "pare train --arch resnet20",
@@ -67,6 +68,19 @@ test("shares stand in one chart, beside loss and rate, with the best epoch marke
   expect(page).not.toMatch(/NaN|undefined|<dt>freeze/);
   const text = renderTerminal(reportSections(report), { width: 100, colour: false });
   expect(text).toMatch(/best: 2 +200 +1\.000 +60\.00 % +90\.00 % +0\.100 +640\.0 +25\.0 s/);
+});
+
+test("the samples are those of the training split, however many of them a run sees", async () => {
+  const whole = result("top-1", [0.5], true);
+  const [{ step, ...record }] = whole.records as [EpochRecord];
+  const half = { ...whole, records: [{ ...record, step: step / 2 }] };
+  for (const run of [whole, half])
+    expect(trainingReport(run, facts).data).toEqual({ name: "cifar-10", samples: 12_800 });
+  const unknown = trainingReport(half, { ...facts, data: { name: "stream", size: () => undefined } });
+  expect(unknown.data).toEqual({ name: "stream" });
+  expect(await renderHtml(unknown)).toMatch(/<dt>Data<\/dt><dd>[^<]*(<[^>]*>)*stream(<[^>]*>)*<\/dd>/);
+  expect(reportMarkdown(unknown)).toContain("stream; ");
+  expect(reportMarkdown(unknown)).not.toMatch(/undefined|NaN/);
 });
 
 test("a score that is no share has a chart of its own; without scores there is none", async () => {

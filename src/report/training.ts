@@ -1,3 +1,4 @@
+import type { Dataset } from "../data/dataset.ts";
 import { metrics } from "../metrics/index.ts";
 import type { TrainingExhibit } from "../techniques/exhibit.ts";
 import type { EpochRecord, TrainResult } from "../training/train.ts";
@@ -8,8 +9,8 @@ import { type Report, reportVersion, type TrainingCourse, type TrainingReport } 
 
 /** What a report tells of a training run besides its result. */
 export interface TrainingFacts extends Pick<TrainingReport, "model" | "output" | "bytes" | "batch" | "settings"> {
-  /** Name of the dataset. */
-  readonly data: string;
+  /** What it learned from, in its default split. */
+  readonly data: Pick<Dataset, "name" | "size">;
   readonly machine: Report["machine"];
   readonly seed: number;
   readonly command: string;
@@ -20,7 +21,7 @@ export function trainingReport(result: TrainResult & { readonly summary: string 
   const { records, summary } = result;
   const { data, machine, seed, command, ...rest } = facts;
   const training = { ...rest, loss: summary, ...courseOf({ ...result, epochs: records }) };
-  const { step = 0, epoch = 1 } = records[0] ?? {};
+  const samples = data.size();
   return {
     version: reportVersion,
     tool: { name: "pare", version },
@@ -29,7 +30,7 @@ export function trainingReport(result: TrainResult & { readonly summary: string 
     command,
     seed,
     machine,
-    data: { name: data, samples: (step * facts.batch) / epoch },
+    data: { name: data.name, ...(samples !== undefined && { samples }) },
     models: [],
     comparisons: [],
     ledger: [],

@@ -149,7 +149,7 @@ export async function trainModel(command: Command, env: Environment, job: Job): 
     bytes: saved.bytes,
     batch: options.batch,
     settings: { ...shape, ...options },
-    data: data.dataset.name,
+    data: data.dataset,
     machine: machineOf(env.runtime),
     seed: env.seed,
     command: commandLine(),

@@ -1,10 +1,11 @@
 import { fail } from "../../errors.ts";
+import { countedFromZero } from "./references.ts";
 import { damaged, isJson, type Json, listOf, type Settings, settings } from "./settings.ts";
 
 /** An output of a call of a layer. */
 export interface Reference {
   readonly layer: string;
-  /** Which of the layer's calls: a shared layer has several. */
+  /** Which of the layer's calls, from 0: a shared layer has several. */
   readonly call: number;
   /** Which of the call's outputs. */
   readonly output: number;
@@ -28,6 +29,8 @@ export interface LayerSpec {
   readonly className: string;
   readonly settings: Settings;
   readonly calls: readonly Call[];
+  /** Whether its calls are described the way of Keras 2. */
+  readonly keras2: boolean;
   /** Whether it is a function of `keras.ops` rather than a layer: those have no place among the stored weights. */
   readonly isFunction: boolean;
 }
@@ -68,12 +71,16 @@ export function parseModel(who: string, json: unknown): ModelSpec {
   if (className === "Sequential" || (className === "Model" && !("output_layers" in config))) {
     return sequential(who, name, given, config);
   }
-  return {
+  const model = {
     name,
     layers,
     inputs: references(who, config.input_layers),
     outputs: references(who, config.output_layers),
   };
+  return countedFromZero(
+    model,
+    given.filter((layer) => modelClasses.has(layer.className)),
+  );
 }
 
 /** A layer of a list of layers, or inside a wrapper. */
@@ -95,6 +102,7 @@ export function parseLayer(who: string, json: unknown): LayerSpec {
     className: json.class_name,
     settings: settings(at, json.config),
     calls: nodes.map((node) => (isJson(node) ? parseCall(at, node) : parseOldCall(at, node))),
+    keras2: !nodes.every(isJson),
     isFunction: typeof json.module === "string" && json.module.startsWith("keras.src.ops"),
   };
 }
@@ -193,6 +201,7 @@ function inputOf(who: string, first: LayerSpec, config: Json): LayerSpec {
     className: "InputLayer",
     settings: settings(`${who}: layer '${name}' (InputLayer)`, { name, batch_input_shape: shape, dtype }),
     calls: [],
+    keras2: false,
     // it is none of the layers that Keras lists
     isFunction: true,
   };

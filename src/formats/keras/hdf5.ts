@@ -82,7 +82,14 @@ export async function openHdf5(source: ByteSource): Promise<Hdf5> {
       library.deactivate_throwing_error_handler();
     }
   };
-  const file = guarded("it", () => new h5.File(path, "r"));
+  const file = guarded("it", () => {
+    try {
+      return new h5.File(path, "r");
+    } catch (error) {
+      files.unlink(path);
+      throw error;
+    }
+  });
   const handle = { file };
   const { file_id } = file;
   open.register(handle, () => {

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { h5Model, kerasArchive, noise, sequential, type TestLayer } from "../../../test/keras.ts";
+import { addDataset, h5File, h5Model, kerasArchive, noise, sequential, type TestLayer } from "../../../test/keras.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { assertValid } from "../../graph/validate.ts";
 import { runtime } from "../../platform/node.ts";
 import type { Runtime } from "../../platform/runtime.ts";
-import { type Tensor, toFloat32 } from "../../tensor/tensor.ts";
+import { float32, type Tensor, tensor, toFloat32 } from "../../tensor/tensor.ts";
 import { memorySource } from "../source.ts";
 import { readKeras } from "./index.ts";
 
@@ -292,6 +292,92 @@ describe("models", () => {
     expect([...graph.weights.keys()]).toContain("inner/fc/kernel");
     const [y] = await run(graph, { image: x });
     expectClose(y!, [1, 2], apply(outer, apply(inner, values)));
+  });
+
+  test("a model in a model in a model finds its weights", async () => {
+    const inner = dense("fc", 3, 2, 3);
+    const nest = (name: string, layer: object) => {
+      const { class_name, config } = sequential([3], [layer as TestLayer]) as { class_name: string; config: object };
+      return { class_name, config: { ...config, name } };
+    };
+    const architecture = sequential([3], [nest("middle", nest("inmost", inner))]);
+    const stored = Object.entries(inner.weights!).map(([k, w]) => [`fc/${k}`, w] as const);
+    const bytes = await h5File((file) => {
+      file.create_attribute("model_config", JSON.stringify(architecture));
+      const group = file.create_group("model_weights").create_group("middle");
+      group.create_attribute(
+        "weight_names",
+        stored.map(([name]) => name),
+      );
+      for (const [name, weight] of stored) addDataset(group, name, weight);
+    });
+    const graph = await readKeras(memorySource(bytes));
+    expect([...graph.weights.keys()]).toEqual(["middle/inmost/fc/kernel", "middle/inmost/fc/bias"]);
+    const [y] = await run(graph, { image: x });
+    expectClose(y!, [1, 2], apply(inner, values));
+  });
+
+  test.each([
+    ["Keras 2", "Functional", 2, 1, 1],
+    ["Keras 2", "Sequential", 2, 1, 1],
+    ["Keras 2, built by its first call", "Sequential", 2, 0, 0],
+    ["Keras 3", "Functional", 3, 0, 1],
+    ["Keras 3", "Sequential", 3, 0, 0],
+  ])("calls of nested models are told apart: %s, %s", async (_, class_name, keras, first, firstOutput) => {
+    const history = (from: string, call: number) => ({
+      class_name: "__keras_tensor__",
+      config: { keras_history: [from, call, 0] },
+    });
+    const call = (from: string, number: number): unknown =>
+      keras === 2 ? [[from, number, 0, {}]] : { args: [history(from, number)], kwargs: {} };
+    const inner = dense("fc", 3, 3, 3);
+    const layers = [input("inside"), { ...inner, weights: undefined, name: "fc", inbound_nodes: [call("inside", 0)] }];
+    const ends = class_name === "Functional" && { input_layers: [["inside", 0, 0]], output_layers: [["fc", 0, 0]] };
+    const inbound_nodes = [call("in", 0), call("base", first)];
+    const base = { class_name, name: "base", config: { name: "base", layers, ...ends }, inbound_nodes };
+    const architecture = {
+      class_name: "Functional",
+      config: {
+        name: "net",
+        layers: [input("in"), base],
+        input_layers: [["in", 0, 0]],
+        output_layers: [0, 1].map((i) => ["base", firstOutput + i, 0]),
+      },
+    };
+    const stored = {
+      config: { name: "base" },
+      weights: Object.fromEntries(Object.entries(inner.weights!).map(([k, w]) => [`fc/${k}`, w])),
+    };
+    const graph = await readKeras(memorySource(await h5Model(architecture, [stored])));
+    expect(graph.nodes.map(({ name }) => name)).toEqual(["base/fc", "base/call_1/fc"]);
+    const [once, twice] = await run(graph, { in: x });
+    expectClose(once!, [1, 3], apply(inner, values));
+    expectClose(twice!, [1, 3], apply(inner, apply(inner, values)));
+  });
+
+  test.each([
+    ["x * x", "math.multiply", (v: number) => v * v],
+    ["x + x", "__operators__.add", (v: number) => v + v],
+  ])("a TensorFlow function of one tensor twice, floats or integers: %s", async (_, name, expected) => {
+    for (const dtype of ["float32", "int32"] as const) {
+      const given = input("in");
+      const inbound_nodes = [["in", 0, 0, { y: ["in", 0, 0], name: null }]];
+      const op = { class_name: "TFOpLambda", name: "op", config: { name: "op", function: name }, inbound_nodes };
+      const architecture = {
+        class_name: "Functional",
+        config: {
+          name: "net",
+          layers: [{ ...given, config: { ...given.config, dtype } }, op],
+          input_layers: [["in", 0, 0]],
+          output_layers: [["op", 0, 0]],
+        },
+      };
+      const graph = await readKeras(memorySource(await h5Model(architecture, [])));
+      const whole = [3, -2, 5];
+      const feed = dtype === "int32" ? tensor("int32", [1, 3], Int32Array.from(whole)) : float32([1, 3], whole);
+      const [y] = await run(graph, { in: feed });
+      expectClose(y!, [1, 3], whole.map(expected));
+    }
   });
 
   test("a .keras archive numbers its weights by class", async () => {

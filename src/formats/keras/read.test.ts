@@ -1,4 +1,5 @@
 import { zipSync } from "fflate";
+import * as h5 from "h5wasm";
 import { describe, expect, test } from "vitest";
 import { addDataset, h5File, h5Model, kerasArchive, noise, sequential, type TestLayer } from "../../../test/keras.ts";
 import { PareError } from "../../errors.ts";
@@ -42,6 +43,16 @@ describe("a model file", () => {
       await expect(read(archive.slice(0, length))).rejects.toThrow(/^model.h5: .*damaged/);
     }
   });
+});
+
+test("a file that can't be opened leaves nothing behind in the library", async () => {
+  const { FS } = await h5.ready;
+  const files = () => new Set((FS as unknown as { readdir(path: string): string[] }).readdir("/"));
+  const before = files();
+  const layers = [dense()];
+  const bytes = await h5Model(sequential([3], layers), layers);
+  await expect(read(bytes.slice(0, 60))).rejects.toThrow(/damaged/);
+  expect([...files()].filter((name) => !before.has(name))).toEqual([]);
 });
 
 describe("what is wrong is said", () => {
@@ -127,6 +138,15 @@ describe("what is wrong is said", () => {
     const depth = 50_000;
     const deep = `${'{"class_name":"Sequential","config":{"name":"n","layers":['.repeat(depth)}${"]}}".repeat(depth)}`;
     await expect(read(await h5Model(deep, layers))).rejects.toBeInstanceOf(PareError);
+  });
+
+  test("models that call each other twice, level upon level", async () => {
+    let net = functional([input([null, 3]), relu("last", ["in", 0, 0])], [["last", 0, 0]]);
+    for (let level = 0; level < 40; level++) {
+      const twice = { ...net, name: "inner", inbound_nodes: [[["in", 0, 0, {}]], [["inner", 1, 0, {}]]] };
+      net = functional([input([null, 3]), twice], [["inner", 2, 0]]);
+    }
+    await expect(read(await h5Model(net, []))).rejects.toThrow(/nested models come to more than 100000 layers/);
   });
 
   test("weights that are no floats, and groups in their place", async () => {

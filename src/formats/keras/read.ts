@@ -28,8 +28,8 @@ function isZip(source: ByteSource): boolean {
 
 /**
  * Reads a model that Keras saved: `.h5` (Keras 2 and 3) or `.keras` (Keras 3), Sequential or Functional. Weights stay in
- * the file until they are asked for. Convolutions and what stands between them work on channels-first tensors, as ONNX
- * wants them.
+ * an `.h5` file until they are asked for; an archive is unpacked into memory. Convolutions and what stands between them
+ * work on channels-first tensors, as ONNX wants them.
  *
  * @throws PareError naming the layer that is not supported; where the file is damaged; where h5wasm is not installed
  */
@@ -98,7 +98,7 @@ function importModel(who: string, { architecture, version, weights }: Stored, op
   const b = builder();
   const keras = Number.parseInt(version, 10) || 2;
   const channelsFirst = options.layout === "channels-first";
-  const made = writeModel({ b, who, keras, channelsFirst }, model, weights).map(b.plain);
+  const made = writeModel({ b, who, keras, channelsFirst, nested: { calls: 0 } }, model, weights).map(b.plain);
   const { nodes, outputs } = nameOutputs(b, model, made);
   return makeGraph({
     name: model.name,

@@ -1,6 +1,6 @@
 import { fail } from "../../errors.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import type { LayerSpec, ModelSpec } from "./architecture.ts";
+import { type LayerSpec, type ModelSpec, modelClasses } from "./architecture.ts";
 import type { Hdf5 } from "./hdf5.ts";
 
 /** The weights of a model, a layer, or a part of one. */
@@ -62,17 +62,16 @@ interface Named {
 }
 
 function named(file: Hdf5, entries: readonly Named[]): WeightSource {
-  const inside = (prefix: string): WeightSource =>
-    named(
-      file,
-      entries.filter(({ name }) => `/${name}`.includes(prefix)),
-    );
+  const inside = (prefix: string): readonly Named[] => entries.filter(({ name }) => `/${name}`.includes(prefix));
   return {
     layers:
       () =>
-      ({ name }) =>
-        inside(`/${name}/`),
-    part: (_, prefix) => inside(`/${prefix}`),
+      ({ name, className }) => {
+        const own = inside(`/${name}/`);
+        // the names of weights do not have those of all the models around them
+        return named(file, own.length === 0 && modelClasses.has(className) ? entries : own);
+      },
+    part: (_, prefix) => named(file, inside(`/${prefix}`)),
     read(who, names) {
       const found = names.map((name) => entries.filter((entry) => baseName(entry.name) === name));
       // before Keras 2 weights had other names, in the same order

@@ -13,6 +13,7 @@ import {
 import type { Builder, KerasTensor, Shape } from "./builder.ts";
 import { layerRules, ruleOf, takesIntegers } from "./layers/index.ts";
 import type { LayerCall } from "./layers/layer.ts";
+import { referencesOf } from "./references.ts";
 import { listOf } from "./settings.ts";
 import type { WeightSource } from "./weights.ts";
 
@@ -24,7 +25,12 @@ export interface Scope {
   readonly keras: number;
   /** Whether four-axis inputs of a channels-last model are to be given with their channels on axis 1. */
   readonly channelsFirst: boolean;
+  /** How many calls of layers nested models have come to so far. */
+  readonly nested: { calls: number };
 }
+
+/** Far above any model; keeps models that call each other several times, level upon level, from filling all of memory. */
+const mostNestedCalls = 100_000;
 
 /**
  * Writes a model's layers as nodes, those that its outputs need.
@@ -110,17 +116,6 @@ function callsBefore(
   return order;
 }
 
-function* referencesOf(call: Call): Generator<Reference> {
-  yield* within([...call.positional, ...Object.values(call.named)]);
-}
-
-function* within(values: readonly Argument[]): Generator<Reference> {
-  for (const argument of values) {
-    if (argument.kind === "tensor") yield argument.of;
-    else if (argument.kind === "list") yield* within(argument.items);
-  }
-}
-
 function resolve(scope: Scope, made: ReadonlyMap<string, readonly KerasTensor[]>, argument: Argument): unknown {
   if (argument.kind === "constant") return argument.value;
   if (argument.kind === "list") return argument.items.map((item) => resolve(scope, made, item));
@@ -141,12 +136,15 @@ function writeLayer(
   call: Call,
   value: (argument: Argument) => unknown,
 ): readonly KerasTensor[] {
-  const positional = call.positional.map(value).flat(4);
-  const named = Object.fromEntries(Object.entries(call.named).map(([name, argument]) => [name, value(argument)]));
-  const float = (t: KerasTensor): KerasTensor => (takesIntegers.has(spec.className) ? t : asFloat(scope, t));
+  const float = (item: unknown): unknown => {
+    if (Array.isArray(item)) return item.map(float);
+    return isTensor(item) && !takesIntegers.has(spec.className) ? asFloat(scope, item) : item;
+  };
+  const ready = (argument: Argument): unknown => float(value(argument));
+  const positional = call.positional.map(ready).flat(4);
   const operands = positional.filter((item) => isTensor(item) || typeof item === "number");
-  const ready = operands.map((item) => (isTensor(item) ? float(item) : (item as number)));
-  return writeCall(scope, spec, target, ready, named);
+  const named = Object.fromEntries(Object.entries(call.named).map(([name, argument]) => [name, ready(argument)]));
+  return writeCall(scope, spec, target, operands as (KerasTensor | number)[], named);
 }
 
 function asFloat({ b }: Scope, t: KerasTensor): KerasTensor {
@@ -164,6 +162,7 @@ function writeCall(
   const inputs = operands.filter(isTensor);
   if (modelClasses.has(spec.className)) {
     const model = parseModel(spec.settings.who, { class_name: spec.className, config: spec.settings.json });
+    countCalls(scope, model);
     const prefix = { nodes: `${target.name}/`, weights: `${target.weightName}/` };
     return writeModel(scope, model, target.weights, prefix, inputs);
   }
@@ -188,6 +187,14 @@ function writeCall(
   const outputs = Array.isArray(out) ? (out as readonly KerasTensor[]) : [out as KerasTensor];
   const masked = inputs.some((t) => t.masked);
   return masked ? outputs.map((t) => ({ masked, ...t })) : outputs;
+}
+
+/** Every call of a nested model is written out. */
+function countCalls({ who, nested }: Scope, { layers }: ModelSpec): void {
+  for (const { calls } of layers.values()) nested.calls += Math.max(1, calls.length);
+  if (nested.calls <= mostNestedCalls) return;
+  const hint = "Save a model that calls them less often";
+  fail(who, `its nested models come to more than ${mostNestedCalls} layers once each call is written out`, hint);
 }
 
 function unknownLayer({ className, settings }: LayerSpec): never {

@@ -22,7 +22,11 @@ export function environment(report: Report): Section {
     ["Processor", machine.processor],
     ["Platform", machine.platform],
     ["Seed", report.seed !== undefined && String(report.seed)],
-    ["Data", data && html`${name(data.name, 60)}, ${number(count(data.samples))} samples`],
+    [
+      "Data",
+      data &&
+        html`${name(data.name, 60)}${data.samples !== undefined && html`, ${number(count(data.samples))} samples`}`,
+    ],
     [
       "Classes",
       data?.classes &&

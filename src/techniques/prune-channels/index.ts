@@ -94,9 +94,13 @@ function planOn(found: Couplings, { found: before, chosen }: Plan): Plan {
   return { found, chosen: { groups: chosen.groups.map(same), own } };
 }
 
-function checkData({ importance, epochs, regularize }: PruneChannelsOptions, { data, training }: Context): void {
+function checkData(options: PruneChannelsOptions, { data, training }: Context): void {
+  const { importance, epochs, regularize, repair: method } = options;
   if (needsData(importance) && !data) {
     fail(who, `importance ${importance} needs data`, "Give --data, or use --importance l2");
+  }
+  if (method !== "auto" && method !== "none" && !data) {
+    fail(who, `repair ${method} needs data`, "Give --data, or leave out --repair");
   }
   if (data ?? training?.data) return;
   if (epochs > 0) fail(who, "training needs data", "Give --data, or leave out --epochs");

@@ -233,6 +233,10 @@ describe("prune-channels", () => {
       pruneChannels(options).apply(network(), testContext(ort));
     await expect(apply({ epochs: 1 })).rejects.toThrow("training needs data");
     await expect(apply({ regularize: "growing" })).rejects.toThrow("regularize growing needs data");
+    for (const repair of ["mean", "regression", "refit", "batch-norm"] as const) {
+      await expect(apply({ repair })).rejects.toThrow(`repair ${repair} needs data`);
+    }
+    for (const repair of ["auto", "none"] as const) expect((await apply({ repair })).nodes).toHaveLength(9);
   });
 
   test("needs data for importances that are measured", async () => {

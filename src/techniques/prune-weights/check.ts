@@ -1,6 +1,7 @@
 import { fail } from "../../errors.ts";
+import { kebabCase } from "../../options.ts";
 import type { Context } from "../technique.ts";
-import type { PruneWeightsOptions } from "./options.ts";
+import { type PruneWeightsOptions, pruneWeightsOptions } from "./options.ts";
 import type { Pattern } from "./patterns.ts";
 import { scoreNeeds } from "./scores.ts";
 
@@ -35,9 +36,10 @@ export function checkOptions(options: PruneWeightsOptions, pattern: Pattern, { d
       "Give --data, or --score magnitude",
     );
   }
-  if (density === "sensitivity" && pattern.kind === "n:m") {
-    fail(who, `pattern ${options.pattern} gives every layer the same sparsity`, "Leave out --density sensitivity");
+  if (density !== "uniform" && pattern.kind === "n:m") {
+    fail(who, `pattern ${options.pattern} gives every layer the same sparsity`, `Leave out --density ${density}`);
   }
+  checkSchedule(options);
   if (epochs === 0) {
     const idle = gradual ? `--pruning-schedule ${pruningSchedule}` : rounds > 1 ? `--rounds ${rounds}` : undefined;
     const needing = idle ?? (rewind === undefined ? undefined : `--rewind ${rewind}`);
@@ -59,5 +61,29 @@ export function checkOptions(options: PruneWeightsOptions, pattern: Pattern, { d
       `the initial sparsity ${initialSparsity} is above the final one, ${sparsity}`,
       "Lower --initial-sparsity",
     );
+  }
+}
+
+const risingOnly = ["polynomial"] as const;
+const trainingOnly = ["constant", "polynomial"] as const;
+
+/** The schedules under which an option does something. */
+const schedulesOf = {
+  initialSparsity: risingOnly,
+  beginStep: trainingOnly,
+  endStep: trainingOnly,
+  frequency: trainingOnly,
+  pruningPower: risingOnly,
+} as const;
+
+/** Refuses options of a schedule that is not chosen. */
+function checkSchedule(options: PruneWeightsOptions): void {
+  const usual = pruneWeightsOptions.parse({});
+  const { pruningSchedule } = options;
+  for (const key of Object.keys(schedulesOf) as (keyof typeof schedulesOf)[]) {
+    const schedules: readonly string[] = schedulesOf[key];
+    if (schedules.includes(pruningSchedule) || options[key] === usual[key]) continue;
+    const what = `--${kebabCase(key)} does nothing with --pruning-schedule ${pruningSchedule}`;
+    fail(who, what, `Leave it out, or give --pruning-schedule ${schedules.join(" or ")}`);
   }
 }

@@ -1,4 +1,6 @@
 import type { Batch } from "../../data/dataset.ts";
+import { unlabelled } from "../../data/feeds.ts";
+import { fail } from "../../errors.ts";
 import type { Graph } from "../../graph/graph.ts";
 import { weightGradients } from "../../training/weight-gradients.ts";
 import { calibrationBatches } from "../calibration-batches.ts";
@@ -16,7 +18,7 @@ const usualBatch = 16;
  *   to a factor. The labels are not looked at: where a model has learned its data by heart, nearly all gradient of the
  *   loss comes from the few samples that it has not.
  *
- * @throws PareError where an operator on the way has no gradient
+ * @throws PareError where an operator on the way has no gradient, or the loss no labels
  */
 export async function gradientSums(
   graph: Graph,
@@ -27,7 +29,7 @@ export async function gradientSums(
 ): Promise<ReadonlyMap<Layer, Float32Array>> {
   const batches = calibrationBatches(graph, context, samples, usualBatch, "prune-weights");
   const names = layers.map(({ target }) => target.name);
-  const stream = of === "loss" ? batches : withoutLabels(batches);
+  const stream = of === "loss" ? withLabels(batches) : unlabelled(batches);
   const found = new Map<string, Float32Array>();
   for await (const gradients of weightGradients(graph, names, stream, context.runtime, context.signal)) {
     for (const [name, gradient] of gradients) {
@@ -45,6 +47,11 @@ export async function gradientSums(
   );
 }
 
-async function* withoutLabels(batches: AsyncIterable<Batch>): AsyncGenerator<Batch> {
-  for await (const { labels: _, ...rest } of batches) yield rest;
+async function* withLabels(batches: AsyncIterable<Batch>): AsyncGenerator<Batch> {
+  for await (const batch of batches) {
+    if (!batch.labels) {
+      fail("prune-weights", "the gradient of the loss needs data with labels", "Give such data, or another --score");
+    }
+    yield batch;
+  }
 }

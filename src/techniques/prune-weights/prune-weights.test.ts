@@ -206,6 +206,35 @@ describe("patterns", () => {
   });
 });
 
+describe("what is zero stays so and goes first", () => {
+  // zeros among the first inputs only: the columns that SparseGPT settles together have unlike numbers of them
+  const sparse = (share: number): Graph => {
+    const graph = single("MatMul", [320, 16]);
+    const source = random(2);
+    const cleared = toFloat32(graph.weights.get("w")!).map((v, i) => (i < 200 * 16 && source.next() < share ? 0 : v));
+    return { ...graph, weights: new Map([["w", float32([320, 16], cleared)]]) };
+  };
+  const data = dataset(20, (i) => ({ inputs: { x: uneven([30, 320], 10 + i, 1) } }));
+
+  it.each([
+    ["sparsegpt", "unstructured"],
+    ["sparsegpt", "4x2"],
+    ["sparsegpt", "2:4"],
+    ["wanda", "unstructured"],
+    ["wanda", "2:4"],
+    ["magnitude", "unstructured"],
+  ] as const)("%s, %s", async (score, pattern) => {
+    for (const share of [0.3, 0.9]) {
+      const graph = sparse(share);
+      const before = toFloat32(graph.weights.get("w")!);
+      const { w } = await prune(graph, { score, pattern, sparsity: 0.4 }, data);
+      expect(before.filter((v, i) => v === 0 && w[i] !== 0)).toHaveLength(0);
+      if (pattern !== "unstructured" || score === "wanda") continue;
+      expect(zeros(w)).toBe(share === 0.3 ? 0.4 * w.length : zeros(before));
+    }
+  });
+});
+
 /** A multilayer perceptron; its middle layer's weights are ten times those of the others. */
 function perceptron(): Graph {
   const layer = (i: number, x: string): ReturnType<typeof makeNode> =>

@@ -163,6 +163,22 @@ test("movement keeps the weights that grow", async () => {
   expect(noise(graph)).toBeLessThan(0.75 * noise(other));
 });
 
+test.each<Options>([
+  { score: "snip" },
+  { score: "movement" },
+  { score: "movement", density: "sensitivity", pruningSchedule: "constant", epochs: 1, distill: true },
+])("data without labels is refused by what needs them: %o", async (options) => {
+  const bare: Dataset = {
+    name: "bare",
+    splits: data.splits,
+    size: data.size,
+    async *batches(wanted) {
+      for await (const { inputs, size } of data.batches(wanted)) yield { inputs, size };
+    },
+  };
+  await expect(prune(options, { data: bare })).rejects.toThrow("the gradient of the loss needs data with labels");
+});
+
 test("rounds prune the same share of what is left", async () => {
   const { graph, log, lines, exhibits } = await prune({
     sparsity: 0.875,
@@ -243,7 +259,15 @@ test.each<[Options, RegExp]>([
   [{ pruningSchedule: "constant", epochs: 1, rounds: 2 }, /does not go with --rounds/],
   [{ pruningSchedule: "polynomial", epochs: 1, pattern: "2:4" }, /has one sparsity/],
   [{ pruningSchedule: "polynomial", epochs: 1, initialSparsity: 0.6 }, /initial sparsity 0.6 is above/],
-  [{ density: "sensitivity", pattern: "2:4" }, /gives every layer the same sparsity/],
+  ...(["global", "lamp", "erdos-renyi", "sensitivity"] as const).map((density): [Options, RegExp] => [
+    { density, pattern: "2:4" },
+    new RegExp(`gives every layer the same sparsity.*Leave out --density ${density}`),
+  ]),
+  [{ initialSparsity: 0.1, epochs: 1 }, /--initial-sparsity does nothing with --pruning-schedule one-shot.*polynomial/],
+  [{ beginStep: 5, epochs: 1 }, /--begin-step does nothing with --pruning-schedule one-shot.*constant or polynomial/],
+  [{ endStep: -1, epochs: 1 }, /--end-step does nothing with --pruning-schedule one-shot/],
+  [{ frequency: 100, epochs: 1 }, /--frequency does nothing with --pruning-schedule one-shot/],
+  [{ pruningPower: 1, pruningSchedule: "constant", epochs: 1 }, /--pruning-power does nothing with .* constant/],
 ])("%o is refused", async (options, message) => {
   await expect(prune(options)).rejects.toThrow(message);
 });

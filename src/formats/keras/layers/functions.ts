@@ -8,7 +8,7 @@ import { concatenate, reshaped } from "./shape.ts";
 function both(c: LayerCall): readonly (KerasTensor | number)[] {
   const extra = c.named.y ?? c.named.x2;
   const number = typeof extra === "number" || (typeof extra === "object" && extra !== null && "order" in extra);
-  return number ? [...c.operands.filter((operand) => operand !== extra), extra as KerasTensor | number] : c.operands;
+  return number ? [...c.operands, extra as KerasTensor | number] : c.operands;
 }
 
 const activation =
