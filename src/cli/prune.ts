@@ -37,14 +37,15 @@ export async function pruneInRounds(
   const parts = await cutData(job, data, learn);
   const judge = await makeJudge(graph, { ...judgeOptions(job), parts });
   const training = learn ? await judgedTraining(job, parts, work) : undefined;
-  const kept = training ?? { store: await folderStore(work) };
+  const timed = search.targets?.some(({ quantity }) => quantity === "ms");
+  const kept = training ?? (timed ? { store: await folderStore(work) } : undefined);
   const cache = await stepCaches(job, work, [parts.calibration, ...(training ? [parts.training] : [])]);
   let best: { readonly round: number; readonly graph: Graph } | undefined;
   const { note } = env.watcher;
   const rounds = async (): Promise<readonly [IterateResult, Report]> => {
     try {
       // of what the techniques tell, a line a round is enough
-      const context = { ...env.context(parts.calibration), log() {}, training: kept };
+      const context = { ...env.context(parts.calibration), log() {}, ...(kept && { training: kept }) };
       const result = await iterate(graph, context, judge, {
         ...search,
         cache,
