@@ -119,6 +119,7 @@ describe("shares of groups", () => {
     const around = (group: Group, some: ReadonlyMap<Group, number>) => time(group, some.get(group) ?? group.units);
     const times = {
       around,
+      multiple: () => 1,
       total: (some: ReadonlyMap<Group, number>) => around(groups[0]!, some) + around(groups[1]!, some),
     };
     const options = { ...defaults, allocation: "latency", of: "latency", ratio: 0.3 } as const;
@@ -133,10 +134,26 @@ describe("shares of groups", () => {
     expect(widths(groups, macs.cuts)).toEqual([32, 16]);
   });
 
+  test("latency: widths that break blocks come last, however cheap", async () => {
+    const { found, groups } = await foundIn([8, 48, 32, 8]);
+    // alone, layers gain with every unit, and the first group's units cost next to nothing
+    const around = (group: Group, some: ReadonlyMap<Group, number>) => some.get(group) ?? group.units;
+    const total = (some: ReadonlyMap<Group, number>) => groups.reduce((sum, group) => sum + around(group, some), 0);
+    const times = { around, total, multiple: () => 16 };
+    const options = { ...defaults, allocation: "latency", of: "latency" } as const;
+    const at = (ratio: number) => widths(groups, allocate(found, rising(groups), { ...options, ratio }, times).cuts);
+    expect(at(0.15)).toEqual([32, 32]);
+    expect(at(0.6)).toEqual([16, 16]);
+    const most = at(0.7);
+    expect(most.every((width) => width <= 16)).toBe(true);
+    expect(most.some((width) => width < 16)).toBe(true);
+  });
+
   test("a share of measured time, by one share of all groups", async () => {
     const { found, groups } = await foundIn([8, 32, 8]);
     const around = (group: Group, some: ReadonlyMap<Group, number>) => some.get(group) ?? group.units;
-    const times = { around, total: (some: ReadonlyMap<Group, number>) => around(groups[0]!, some) };
+    const total = (some: ReadonlyMap<Group, number>) => around(groups[0]!, some);
+    const times = { around, total, multiple: () => 1 };
     const { cuts } = allocate(found, rising(groups), { ...defaults, of: "latency", ratio: 0.25 }, times);
     expect(widths(groups, cuts)).toEqual([24]);
   });

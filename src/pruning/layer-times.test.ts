@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
+import { channelBlock } from "../platform/channel-block.ts";
 import { runtime } from "../platform/node.ts";
 import { observeTypes } from "../platform/observe.ts";
 import { random } from "../random.ts";
@@ -73,6 +74,9 @@ test("layers are timed once for each shape, and narrower ones never take longer"
   expect(at(1)).toBe(whole);
   expect(at(0.5)).toBeLessThanOrEqual(whole);
   expect(at(0.25)).toBeLessThanOrEqual(at(0.5));
+  const block = (await channelBlock(ort)) ?? 1;
+  // of what the transposed convolution makes, whose layout is plain
+  expect(groups.map(times.multiple)).toEqual([...groups.slice(1).map(() => block), 1]);
   const around = groups.map((group) => times.around(group, new Map()));
   for (const part of around) expect(part).toBeLessThanOrEqual(whole);
   // the second time nothing is left to time

@@ -1,5 +1,6 @@
 import { timeNodes } from "../analysis/timing.ts";
 import { type Graph, intAttribute, makeGraph, type Node } from "../graph/graph.ts";
+import { channelBlock } from "../platform/channel-block.ts";
 import type { Runtime } from "../platform/runtime.ts";
 import { dtypes, packedBytes } from "../tensor/dtype.ts";
 import { float32, sizeOf, type Tensor, tensor } from "../tensor/tensor.ts";
@@ -13,6 +14,11 @@ export interface LayerTimes {
   total(widths: Widths): number;
   /** Milliseconds of those layers alone whose sizes follow one group. */
   around(group: Group, widths: Widths): number;
+  /**
+   * What a group's width has to be a multiple of so that its values stay in the layout of blocked kernels: next to one
+   * another, layers of other widths lose to reordering what each alone gains. 1 where there is no such layout.
+   */
+  multiple(group: Group): number;
 }
 
 /** The same with what was measured: milliseconds by what a layer is. */
@@ -66,12 +72,14 @@ export async function layerTimes(
     const table = monotone(cells.map((row) => row.map(({ key }) => cache.get(key)!)));
     return { layer, at: (widths: Widths): number => interpolated(table, coordinates(widths)) };
   });
+  const block = (await channelBlock(runtime)) ?? 1;
   const byGroup = new Map(groups.map((group) => [group, times.filter(({ layer }) => layer.groups.includes(group))]));
   const sum = (some: typeof times, widths: Widths): number => some.reduce((total, { at }) => total + at(widths), 0);
   const keys = layers.flatMap(({ cells }) => cells.flat().map(({ key }) => key));
   return {
     total: (widths) => sum(times, widths),
     around: (group, widths) => sum(byGroup.get(group)!, widths),
+    multiple: (group) => (byGroup.get(group)!.some(({ layer }) => layer.product.node.op === "Conv") ? block : 1),
     measured: new Map(keys.map((key) => [key, cache.get(key)!])),
   };
 }

@@ -8,7 +8,8 @@ const candidates = 8;
 
 /**
  * Gives up importance where it buys most milliseconds: again and again the group and the width, of eighths of its units,
- * whose units lose the least score for each millisecond saved. Widths at which the kernels gain nothing are never taken.
+ * whose units lose the least score for each millisecond saved. Widths at which the kernels gain nothing are never taken,
+ * and those that break blocks of channels only once the others are used up.
  *
  * @param start widths to begin with: those of groups that are not free
  * @param least the fewest units that may stay of a group
@@ -25,12 +26,12 @@ export function spend(
 ): Widths {
   const losses = new Map(groups.map((group) => [group, lossesOf(scores.get(group)!)]));
   const widths = new Map([...start, ...groups.map((group): [Group, number] => [group, group.units])]);
-  while (!reached(widths)) {
-    let best: { group: Group; width: number; price: number } | undefined;
+  const bestOf = (widthsOf: (group: Group) => readonly number[]): Offer | undefined => {
+    let best: Offer | undefined;
     for (const group of groups) {
       const now = widths.get(group)!;
       const before = times.around(group, widths);
-      for (const width of widthsOf(group, least(group))) {
+      for (const width of widthsOf(group)) {
         if (width >= now) continue;
         widths.set(group, width);
         const saved = before - times.around(group, widths);
@@ -40,10 +41,23 @@ export function spend(
       }
       widths.set(group, now);
     }
+    return best;
+  };
+  const whole = (group: Group): readonly number[] => multiples(group, least(group), times.multiple(group));
+  const any = (group: Group): readonly number[] => multiples(group, least(group), 1);
+  while (!reached(widths)) {
+    const best = bestOf(whole) ?? bestOf(any);
     if (!best) break;
     widths.set(best.group, best.width);
   }
   return widths;
+}
+
+/** A narrower group, and the score that it costs for each millisecond. */
+interface Offer {
+  readonly group: Group;
+  readonly width: number;
+  readonly price: number;
 }
 
 /**
@@ -62,7 +76,9 @@ function lossesOf(scores: Float64Array): Float64Array {
   return losses;
 }
 
-function widthsOf({ units }: Group, least: number): readonly number[] {
-  const all = Array.from({ length: candidates }, (_, i) => Math.max(least, Math.round((units * i) / candidates)));
-  return [...new Set(all)];
+/** Eighths of a group's units, as multiples of something. */
+function multiples({ units }: Group, least: number, of: number): readonly number[] {
+  const fewest = Math.ceil(least / of) * of;
+  const eighth = (i: number): number => Math.max(fewest, Math.round((units * i) / candidates / of) * of);
+  return [...new Set(Array.from({ length: candidates }, (_, i) => eighth(i)))];
 }
