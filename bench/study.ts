@@ -21,7 +21,8 @@ export function missing(what: string): never {
 
 /** Runs pare, showing its progress, and gives what it printed. PARE_THREADS spares cores. */
 export function pare(args: readonly string[]): string {
-  const done = spawnSync(process.execPath, [cli, ...args, ...threads], {
+  // what runs no model has no threads
+  const done = spawnSync(process.execPath, [cli, ...args, ...(args[0] === "convert" ? [] : threads)], {
     stdio: ["ignore", "pipe", "inherit"],
     maxBuffer: 2 ** 28,
   });
