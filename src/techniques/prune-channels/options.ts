@@ -42,7 +42,7 @@ export const pruneChannelsOptions = z.object({
     .min(1)
     .default(8)
     .describe(
-      "round widths to multiples of this, where a group has at least four times as many units and the target is not missed by much; allocation latency takes eighths",
+      "round widths to multiples of this, where a group has at least four times as many units and the target is not missed by much; allocation latency takes eighths, in whole blocks of channels first",
     ),
   repair: z
     .enum(["auto", "none", "mean", "regression", "refit", "batch-norm"])
