@@ -62,6 +62,11 @@ function classDirection(logits: Tensor, length: number, source: Random): Tensor 
     const row = z.subarray(from, from + classes);
     const top = row.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
     const p = Float64Array.from(row, (value) => Math.exp(value - top));
+    if (classes === 1) {
+      // a class against another of score 0: the Fisher information is p (1 - p)
+      u[from] = length * sign(source) * Math.sqrt(1 / (2 + Math.exp(row[0]!) + Math.exp(-row[0]!)));
+      continue;
+    }
     const total = p.reduce((a, b) => a + b, 0);
     const signed = p.map((value) => sign(source) * Math.sqrt(value / total));
     const along = signed.reduce((a, b) => a + b, 0);

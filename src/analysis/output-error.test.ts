@@ -43,6 +43,30 @@ test("a final softmax is judged by what goes into it", async () => {
   expect(shifted).toBeCloseTo(-10 * Math.log10(4 / 50 / 2), 3);
 });
 
+test("a single score is one class against another", async () => {
+  const single = (shift: number): Graph =>
+    makeGraph({
+      nodes: [makeNode("Add", ["x", "shift"], ["score"])],
+      weights: new Map([["shift", float32([1], [shift])]]),
+      inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: [2, 1] } }],
+      outputs: [{ name: "score", type: { kind: "tensor", dtype: "float32" } }],
+    });
+  const wanted = await reference(single(0), engine, [{ x: float32([2, 1], [0, 3]) }]);
+  const sigmoid = (z: number): number => 1 / (1 + Math.exp(-z));
+  const divergence = (p: number, q: number): number => p * Math.log(p / q) + (1 - p) * Math.log((1 - p) / (1 - q));
+  const mean = (divergence(0.5, sigmoid(1)) + divergence(sigmoid(3), sigmoid(4))) / 2;
+  expect(await classDivergence(single(0), engine, wanted)).toBe(0);
+  expect(await classDivergence(single(1), engine, wanted)).toBeCloseTo(mean, 6);
+});
+
+test("what both mask with minus infinity is no error", async () => {
+  const mask = Number.NEGATIVE_INFINITY;
+  const masked = [{ x: float32([1, 2], [3, mask]) }];
+  const wanted = await reference(graph(2), engine, masked);
+  expect(await signalToNoise(graph(2), engine, wanted)).toBe(100);
+  expect(await classDivergence(graph(2), engine, wanted)).toBe(0);
+});
+
 test("outputs that are not finite are worth nothing", async () => {
   const wanted = await reference(graph(2), engine, feeds);
   expect(await signalToNoise(graph(Number.POSITIVE_INFINITY), engine, wanted)).toBe(Number.NEGATIVE_INFINITY);

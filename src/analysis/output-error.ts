@@ -65,6 +65,8 @@ export async function signalToNoise(graph: Graph, runtime: Runtime, wanted: Refe
     let s = 0;
     let n = 0;
     for (let k = 0; k < a.length; k++) {
+      // a mask of minus infinity on both sides is no error
+      if (a[k] === b[k] && !Number.isFinite(a[k]!)) continue;
       const d = a[k]! - b[k]!;
       s += a[k]! * a[k]!;
       n += d * d;
@@ -80,8 +82,8 @@ export async function signalToNoise(graph: Graph, runtime: Runtime, wanted: Refe
 
 /**
  * Kullback-Leibler divergence of a changed model's class probabilities from the original's, in nats: the mean of
- * sum p log(p / p') over the rows of the first floating-point output, p = softmax over its last axis. Infinity where an
- * output is not finite.
+ * sum p log(p / p') over the rows of the first floating-point output, p = softmax over its last axis; of a single score, one
+ * class against another of score 0. Infinity where an output is not finite, but for what both mask with minus infinity.
  *
  * @throws PareError where the runtime refuses the model
  */
@@ -94,15 +96,21 @@ export async function classDivergence(graph: Graph, runtime: Runtime, wanted: Re
     for (let row = 0; row < a.length; row += classes, rows++) {
       const [p, q] = [a.subarray(row, row + classes), b.subarray(row, row + classes)];
       const [lp, lq] = [logSum(p), logSum(q)];
-      for (let k = 0; k < classes; k++) sum += Math.exp(p[k]! - lp) * (p[k]! - lp - (q[k]! - lq));
+      for (let k = 0; k < classes; k++) {
+        const share = Math.exp(p[k]! - lp);
+        if (share !== 0) sum += share * (p[k]! - lp - (q[k]! - lq));
+      }
+      if (classes === 1) sum += Math.exp(-lp) * (lq - lp);
     }
   });
   return rows === 0 ? 0 : Number.isFinite(sum) ? Math.max(0, sum / rows) : Number.POSITIVE_INFINITY;
 }
 
+/** The logarithm of the sum of exponentials; of a single score, with that of 0. */
 function logSum(logits: Float32Array): number {
-  const top = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
-  return top + Math.log(logits.reduce((sum, v) => sum + Math.exp(v - top), 0));
+  const alone = logits.length === 1;
+  const top = logits.reduce((a, b) => Math.max(a, b), alone ? 0 : Number.NEGATIVE_INFINITY);
+  return top + Math.log(logits.reduce((sum, v) => sum + Math.exp(v - top), alone ? Math.exp(-top) : 0));
 }
 
 /** Hands every floating-point output, by its place, to `visit`: as wanted, as it is, and the length of its last axis. */

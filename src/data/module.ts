@@ -26,13 +26,16 @@ export const userModule: DatasetKind = {
       size: () => undefined,
       async *batches(options) {
         const { skip = 0, limit = Number.POSITIVE_INFINITY } = options;
+        const end = skip + limit;
+        const asked = { ...options, skip: 0, ...(Number.isFinite(end) && { limit: end }) };
         let seen = 0;
-        for await (const batch of exported({ ...options, skip: 0 }) as AsyncIterable<unknown>) {
+        for await (const batch of exported(asked) as AsyncIterable<unknown>) {
           const checked = checkBatch(batch, path);
-          if (seen >= skip + limit) return;
-          const skipped = Math.max(0, Math.min(checked.size, skip - seen));
+          // it may yield batches of any size
+          const [from, to] = [Math.max(0, skip - seen), Math.min(checked.size, end - seen)];
           seen += checked.size;
-          if (skipped < checked.size) yield skipped === 0 ? checked : part(checked, skipped, checked.size);
+          if (from < to) yield from === 0 && to === checked.size ? checked : part(checked, from, to);
+          if (seen >= end) return;
         }
         if (seen === 0) fail(path, "yielded no batches");
       },

@@ -321,6 +321,12 @@ test("modules: a generator of batches with plain numbers", async () => {
     "good.mjs": `export default function* ({ batch }) {
       for (let i = 0; i < 3; i++) yield { inputs: { x: { shape: [1, 2], data: [i, batch] } }, labels: [i] };
     }`,
+    "large.mjs": `export default function* ({ limit = 8 }) {
+      for (const from of [0, 4]) if (from < limit) {
+        const ids = [0, 1, 2, 3].map((i) => from + i);
+        yield { inputs: { x: { shape: [4, 1], data: ids } }, labels: ids };
+      }
+    }`,
     "empty.mjs": "export default function* () {}",
     "none.mjs": "export const batches = [];",
   });
@@ -333,6 +339,16 @@ test("modules: a generator of batches with plain numbers", async () => {
   const some = [];
   for await (const batch of data.batches({ batch: 2, skip: 1, limit: 1 })) some.push(batch);
   expect(labels(some)).toEqual([1]);
+  const large = await open(`${path}/large.mjs`, [input("x", ["N", 1])]);
+  const taken = async (skip: number, limit: number): Promise<readonly number[]> => {
+    const parts = [];
+    for await (const batch of large.batches({ batch: 2, skip, limit })) parts.push(batch);
+    return labels(parts);
+  };
+  // whatever the size of its batches: parts share no sample
+  expect(await taken(0, 2)).toEqual([0, 1]);
+  expect(await taken(2, 5)).toEqual([2, 3, 4, 5, 6]);
+  expect(await taken(7, 9)).toEqual([7]);
   await expect(open(`${path}/none.mjs`, [])).rejects.toThrow("no default export");
   await expect(open(`${path}/empty.mjs`, []).then((empty) => all(empty))).rejects.toThrow("no batches");
 });

@@ -31,6 +31,9 @@ test("top-k: ties go to the first class, a row that is not a number is wrong", (
   expect(score("top-1", float32([2, 3, 1, 1], [1, 2, 3, 3, 2, 1]), { labels: int64([2, 0]) })).toBe(1);
   expect(() => score("top-1", logits, { labels: int64([0, 2, 1, 3]) })).toThrow("label 3 for 3 classes");
   expect(() => score("top-1", logits)).toThrow("no labels");
+  const twice = float32([2, 2, 5], new Float32Array(20));
+  expect(() => score("top-1", twice, { labels: int64([0, 1]) })).toThrow("can't pair outputs of shape [2, 2, 5]");
+  expect(score("top-1", float32([3], [0.2, 0.8, 0.6]), { labels: int64([0, 1, 0]) })).toBeCloseTo(2 / 3);
 });
 
 test("cross-entropy takes logits and probabilities for what they are", () => {

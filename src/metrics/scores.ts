@@ -52,7 +52,10 @@ function classAxisOf(output: Tensor, labels: Tensor, classes: number, metric: st
   const { shape } = output;
   const inner = labels.shape.slice(1);
   const rest = shape.slice(1);
-  if (inner.every((dim) => dim === 1)) return Math.max(0, shape.indexOf(classes, Math.min(1, shape.length - 1)));
+  if (inner.every((dim) => dim === 1)) {
+    const axis = shape.indexOf(classes, Math.min(1, shape.length - 1));
+    return axis >= 0 ? axis : shape.length < 2 ? 0 : misfit(output, labels, metric);
+  }
   if (rest.at(-1) === classes && rest.slice(0, -1).join() === inner.join()) return shape.length - 1;
   if (rest[0] === classes && rest.slice(1).join() === inner.join()) return 1;
   return misfit(output, labels, metric);

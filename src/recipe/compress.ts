@@ -208,7 +208,7 @@ async function choose(search: Search, trials: readonly Trial[]): Promise<Compres
   for (const trial of trials) if (!good.includes(trial)) outcomes.push(refused(search, trial));
   for (const [place, trial] of good.slice(0, maxConfirmations).entries()) {
     const confirmed = await judge.confirm(trial.graph);
-    if (confirmed.drop > options.maxDrop) {
+    if (!(confirmed.drop <= options.maxDrop)) {
       const reason = "over the budget on the confirmation samples";
       outcomes.push({ ...outcomeOf(trial, "over budget", reason), verdict: confirmed });
       continue;

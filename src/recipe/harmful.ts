@@ -3,6 +3,7 @@ import { PareError } from "../errors.ts";
 import { type Graph, type Node, nodeLabel } from "../graph/graph.ts";
 import { ambiguity } from "../graph/select.ts";
 import type { Tensors } from "../platform/runtime.ts";
+import { calibrationBatches } from "../techniques/calibration-batches.ts";
 import type { Context } from "../techniques/technique.ts";
 import { bindPlan, type Plan } from "./plans.ts";
 
@@ -27,7 +28,7 @@ export async function harmfulNodes(
   timeLeft: () => boolean,
 ): Promise<string[]> {
   const names = changedNodes(start, changed);
-  const wanted = await reference(start, context.runtime, await someFeeds(context));
+  const wanted = await reference(start, context.runtime, await someFeeds(start, context));
   const scores = new Map<string, number>();
   for (const [done, name] of names.entries()) {
     context.signal.throwIfAborted();
@@ -64,9 +65,9 @@ async function applyAlone(start: Graph, plan: Plan, name: string, context: Conte
   return graph === start ? undefined : graph;
 }
 
-async function someFeeds({ data }: Context): Promise<Tensors[]> {
+async function someFeeds(graph: Graph, context: Context): Promise<Tensors[]> {
   const feeds: Tensors[] = [];
-  if (!data) return feeds;
-  for await (const { inputs } of data.batches({ batch: 1, limit: samples })) feeds.push(inputs);
+  if (!context.data) return feeds;
+  for await (const { inputs } of calibrationBatches(graph, context, samples, 1, "compress")) feeds.push(inputs);
   return feeds;
 }

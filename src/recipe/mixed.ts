@@ -88,7 +88,7 @@ const damageNames = {
 } as const;
 
 /** Metrics about which of several classes is likeliest. */
-const aboutClasses = /^(top-\d|agreement|perplexity|token-accuracy|cross-entropy|f1-.*)$/;
+const aboutClasses = /^(top-\d|agreement|perplexity|token-accuracy|cross-entropy|f1(-.*)?)$/;
 
 /**
  * Gives every layer a format of its own. What each format does to each layer alone, to the outputs, to the file and to
@@ -284,7 +284,7 @@ async function choose(search: Search): Promise<MixedResult> {
   let found: Built | undefined;
   for (const each of [...reaching, ...good.filter((one) => !reaching.includes(one))].slice(0, maxConfirmations)) {
     confirmed = await judge.confirm(each.graph!);
-    if (!(confirmed.drop <= (options.maxDrop ?? Number.POSITIVE_INFINITY))) {
+    if (!(confirmed.drop < Number.POSITIVE_INFINITY && confirmed.drop <= (options.maxDrop ?? confirmed.drop))) {
       unconfirmed.push(each.trial);
       continue;
     }
