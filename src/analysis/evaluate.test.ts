@@ -4,6 +4,7 @@ import { datasetOf } from "../data/samples.ts";
 import { writeOnnx } from "../formats/onnx/index.ts";
 import { edit } from "../graph/edit.ts";
 import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
+import { changeOf, scoreOf } from "../metrics/change.ts";
 import { metricOf } from "../metrics/index.ts";
 import { givesProbabilities } from "../metrics/probabilities.ts";
 import { bootstrapInterval, mcnemar, pairedBootstrap, quantile, wilson } from "../metrics/statistics.ts";
@@ -262,4 +263,18 @@ test("the bootstrap covers a mean, and finds a paired difference that is there",
   expect(pairedBootstrap(rows, noisy, mean)!.p).toBeGreaterThan(0.05);
   expect(bootstrapInterval(rows.slice(0, 1), mean)).toBeUndefined();
   expect(quantile([1, 2, 3, 4], 0.5)).toBe(2.5);
+});
+
+test("what samples that are all alike can't show is no interval of width zero", () => {
+  const rows = (row: readonly number[], n = 20) => Array.from({ length: n }, () => row);
+  const agreement = metricOf("agreement");
+  expect(scoreOf(agreement, rows([1, 1])).interval).toEqual(wilson(20, 20));
+  // many places a sample depend on each other
+  expect(scoreOf(agreement, rows([4, 4])).interval).toBeUndefined();
+  expect(scoreOf(agreement, [...rows([4, 4]), [2, 4]]).interval![1]).toBe(1);
+  const f1 = metricOf("f1");
+  const alike = [...rows([0, 0]), ...rows([1, 1]), [0, 1]];
+  expect(changeOf(f1, alike, alike)).toMatchObject({ difference: 0, p: 1, test: "bootstrap" });
+  expect(changeOf(f1, alike, alike).interval).toBeUndefined();
+  expect(scoreOf(f1, alike).interval).toBeDefined();
 });

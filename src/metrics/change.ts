@@ -6,7 +6,7 @@ export interface ScoreResult {
   readonly metric: string;
   /** Shares are in 0..1. */
   readonly value: number;
-  /** 95 % confidence: Wilson's for shares of samples, bootstrap otherwise. */
+  /** 95 % confidence: Wilson's for shares of samples, bootstrap otherwise; absent where resamples do not vary. */
   readonly interval?: Interval;
   readonly better: "higher" | "lower";
   readonly unit?: string;
@@ -20,7 +20,7 @@ export interface ScoreChange {
   readonly after: number;
   /** after - before. */
   readonly difference: number;
-  /** 95 % confidence interval of the difference, paired. */
+  /** 95 % confidence interval of the difference, paired; absent where resamples do not vary. */
   readonly interval?: Interval;
   /** Two-sided p-value: exact McNemar for shares of samples, paired bootstrap otherwise. */
   readonly p?: number;
@@ -43,7 +43,7 @@ export function scoreOf(
   rows: readonly Row[],
   { seed = 0, quick = false }: ResamplingOptions = {},
 ): ScoreResult {
-  const interval = metric.proportion
+  const interval = countsSamples(metric, rows)
     ? wilson(hits(rows), rows.length)
     : quick
       ? undefined
@@ -58,7 +58,18 @@ export function scoreOf(
   };
 }
 
-const bootstrapOf = (metric: Metric, rows: readonly Row[], seed: number) => bootstrapInterval(rows, metric.value, seed);
+const bootstrapOf = (metric: Metric, rows: readonly Row[], seed: number): Interval | undefined =>
+  varying(bootstrapInterval(rows, metric.value, seed));
+
+/** None where resamples do not vary: rows that are all alike do not show what others would do. */
+function varying(interval: Interval | undefined): Interval | undefined {
+  return interval && interval[0] < interval[1] ? interval : undefined;
+}
+
+/** Whether the value is a share of samples, not of places that samples have many of. */
+function countsSamples({ proportion = false }: Metric, rows: readonly Row[]): boolean {
+  return proportion && rows.every(([, places = 1]) => places === 1);
+}
 
 const hits = (rows: readonly Row[]): number => rows.reduce((sum, [hit]) => sum + hit!, 0);
 
@@ -70,17 +81,19 @@ export function changeOf(
   { seed = 0, quick = false }: ResamplingOptions = {},
 ): ScoreChange {
   const [first, second] = [metric.value(before), metric.value(after)];
-  const test = metric.proportion
+  const test = countsSamples(metric, before)
     ? mcnemar(count(before, after), count(after, before), before.length)
     : quick
       ? undefined
       : pairedBootstrap(before, after, metric.value, seed);
+  const interval = varying(test?.interval);
   return {
     metric: metric.name,
     before: first,
     after: second,
     difference: second - first,
-    ...(test && { interval: test.interval, p: test.p, test: test.test }),
+    ...(interval && { interval }),
+    ...(test && { p: test.p, test: test.test }),
     better: metric.better,
     ...(metric.unit !== undefined && { unit: metric.unit }),
   };

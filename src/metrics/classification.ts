@@ -83,6 +83,7 @@ export const tokenAccuracy: Metric = {
   better: "higher",
   unit: "%",
   needs: "labels",
+  proportion: true,
   rows(judged) {
     const scores = classScores(judged, "token-accuracy", ignoredLabel);
     return bySample(scores, (all) => {

@@ -33,7 +33,10 @@ export interface Metric {
   /** "%" for shares, which are kept in 0..1; "dB", ... */
   readonly unit?: string;
   readonly needs: "labels" | "truth" | "reference" | "labels or reference";
-  /** Each row is [0] or [1] and the value is their mean: intervals are Wilson's, the paired test McNemar's. */
+  /**
+   * Each row is [hits] or [hits, places], and the value is the share of hits: where no sample has more than one place,
+   * intervals are Wilson's, the paired test McNemar's.
+   */
   readonly proportion?: boolean;
   /** @throws PareError where outputs and labels do not fit the metric */
   rows(judged: Judged): readonly Row[];

@@ -95,6 +95,7 @@ export const agreement: Metric = {
   better: "higher",
   unit: "%",
   needs: "reference",
+  proportion: true,
   rows(judged) {
     const { y, reference } = outputPair(judged, "agreement");
     const count = perSample(y, judged.size, "agreement");

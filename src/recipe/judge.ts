@@ -184,5 +184,7 @@ function verdictOf({ models, samples }: Evaluation, metric: Metric): Verdict {
   const before = original.scores.find((score) => score.metric === metric.name) ?? idealScore(metric, samples);
   if (!after) return { before, after: before, samples, drop: 0 };
   const change = changed.changes.find((other) => other.metric === metric.name);
-  return { before, after, samples, ...dropOf(before, after, change?.interval) };
+  // a paired interval that could not be told is not to be replaced by one that takes the original's score for exact
+  const { interval: _, ...alone } = after;
+  return { before, after, samples, ...dropOf(before, change ? alone : after, change?.interval) };
 }

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { makeGraph } from "../graph/graph.ts";
 import type { CompressResult } from "../recipe/compress.ts";
-import { verdictReport } from "./compress.ts";
+import { proofFinding, verdictReport } from "./compress.ts";
 
 const samples = { calibration: 10, selection: 100, confirmation: 100 };
 const graph = makeGraph({ nodes: [], inputs: [], outputs: [] });
@@ -18,4 +18,9 @@ test("a balanced result that is not measurably faster says so", () => {
   ]);
   expect(findings([0.9, 0.95], "balanced")).toEqual([]);
   expect(findings([1.2, 1.3], "size")).toEqual([]);
+});
+
+test("without an interval nothing is proved, and that is said", () => {
+  expect(proofFinding({ drop: 0 }, 20, 0.01)).toEqual(["20 samples are too much alike to tell how sure the loss is."]);
+  expect(proofFinding({ drop: 0, interval: [-0.01, 0.005] }, 20, 0.01)).toEqual([]);
 });

@@ -76,7 +76,8 @@ function successFindings(
 
 /** A sentence where the samples are too few to prove the budget. */
 export function proofFinding(confirmed: Drop, samples: number, budget: number): string[] {
-  if (!confirmed.interval || confirmed.interval[1] <= budget) return [];
+  if (!confirmed.interval) return [`${count(samples)} samples are too much alike to tell how sure the loss is.`];
+  if (confirmed.interval[1] <= budget) return [];
   const needed = samplesToProve(confirmed, samples, budget);
   const hint = needed === undefined ? "" : ` About ${count(needed)} would.`;
   return [`${count(samples)} samples are too few to prove that the loss is inside the budget.${hint}`];

@@ -40,9 +40,10 @@ export async function validationRows(model: Graph, context: TrainContext): Promi
 
 /**
  * Whether one model scores better than another on the same samples by more than chance: the paired 95 % interval of the
- * difference does not hold 0.
+ * difference does not hold 0. Where resamples do not vary there is no interval, and p decides.
  */
 export function clearlyBetter(metric: Metric, rows: readonly Row[], than: readonly Row[]): boolean {
-  const { interval: [low, high] = [0, 0] } = changeOf(metric, than, rows);
+  const { difference, p = 1, interval } = changeOf(metric, than, rows);
+  const [low, high] = interval ?? (p < 0.05 ? [difference, difference] : [0, 0]);
   return metric.better === "higher" ? low > 0 : high < 0;
 }
