@@ -172,6 +172,37 @@ test("probabilities are recognized by the operator that makes them", () => {
   ]);
 });
 
+test("scores of a model in which that can't be seen are read as the first model's", async () => {
+  const scoreBy = (...nodes: readonly ReturnType<typeof makeNode>[]): Graph =>
+    makeGraph({
+      nodes: [...nodes],
+      weights: new Map([
+        ["w", float32([1, 1], [1])],
+        ["one", float32([], [1])],
+      ]),
+      inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["N", 1] } }],
+      outputs: [{ name: "y", type: { kind: "tensor", dtype: "float32", shape: ["N", 1] } }],
+    });
+  const logits = [0.2, 0.4, -1, -2];
+  const read = async (indices: readonly number[]) => ({
+    inputs: {
+      x: float32(
+        [indices.length, 1],
+        indices.map((i) => logits[i]!),
+      ),
+    },
+    labels: int64(indices.map((i) => (logits[i]! > 0 ? 1 : 0))),
+    size: indices.length,
+  });
+  const models = [
+    { name: "plain", graph: scoreBy(makeNode("MatMul", ["x", "w"], ["y"])) },
+    { name: "scaled", graph: scoreBy(makeNode("MatMul", ["x", "w"], ["z"]), makeNode("Mul", ["z", "one"], ["y"])) },
+  ];
+  const data = datasetOf("logits", new Map([["all", { count: 4, read }]]));
+  const found = await evaluate(models, data, runtime, { metrics: [metricOf("top-1")], quick: true });
+  expect(found.models.map(({ scores }) => scores[0]!.value)).toEqual([1, 1]);
+});
+
 test("divergence names the node where it begins", async () => {
   const graph = network();
   const feeds = [{ x: float32([2, 4], x.slice(0, 8)) }, { x: float32([2, 4], x.slice(8, 16)) }];

@@ -138,7 +138,9 @@ async function collect(
 ): Promise<Collected> {
   const split = options.split ?? evaluationSplit(dataset);
   const total = Math.min(options.limit ?? Number.POSITIVE_INFINITY, dataset.size(split) ?? Number.POSITIVE_INFINITY);
-  const probabilities = models.map(({ graph }) => givesProbabilities(graph));
+  const ofFirst = givesProbabilities(models[0]!.graph);
+  // quantized and folded models may hide it: the same scores must be read the same way
+  const probabilities = models.map(({ graph }) => givesProbabilities(graph) ?? ofFirst);
   const divergences = models.map(() => new Map<string, Sums>());
   let metrics = options.metrics;
   let rows: Row[][][] = [];
