@@ -88,4 +88,13 @@ test("shares are those of least noise together", () => {
   const [a, b] = [shares.get(small)!, shares.get(large)!];
   expect(b / a).toBeCloseTo(Math.sqrt(3), 1);
   expect(1000 * a + 3000 * b).toBeCloseTo(2000, 6);
+  // beyond what was measured, the rest is shared out evenly
+  const beyond = proposeSparsities(
+    [
+      { layer: small, points: cubic(1) },
+      { layer: large, points: cubic(9) },
+    ],
+    0.99,
+  );
+  for (const share of beyond.values()) expect(share).toBeCloseTo(0.99, 9);
 });
