@@ -97,19 +97,21 @@ export async function searchPlan(job: CompressJob): Promise<Done> {
   const judge = await makeJudge(graph, { ...judgeOptions(job), parts, ...(flags.target === "memory" && { memory }) });
   const cache = await cachesOf(job, parts);
   const [metric] = (await judge.measure(graph)).scores;
-  let report: Report | undefined;
+  const looks: Report[] = [];
   const found = await compress(graph, env.context(parts.calibration), judge, {
     target: flags.target,
     maxDrop: flags.maxDrop,
     timeLimit: flags.timeLimit,
     async lastLook(changed) {
-      report = await finalReport(job, parts, changed);
-      const { latencyRatio = 1, latencyInterval = [1, 1], slower } = report.comparisons[0]!;
+      const look = await finalReport(job, parts, changed);
+      looks.push(look);
+      const { latencyRatio = 1, latencyInterval = [1, 1], slower } = look.comparisons[0]!;
       return { latency: latencyRatio, latencyInterval, slower };
     },
     ...(cache && { cache }),
   });
-  report ??= await finalReport(job, parts, undefined);
+  // what was looked at last may have been refused; of a model that is not written nothing is shown
+  const report = (found.graph && looks.at(-1)) ?? (await finalReport(job, parts, undefined));
   const name = found.confirmed?.after.metric ?? metric?.metric ?? "score";
   const verdict = verdictReport(found, flags, name, parts.samples);
   const whole = { ...report, ledger: found.ledger, plans: planReports(found.plans), verdict };
