@@ -7,6 +7,7 @@ import { pruneChannels } from "../techniques/prune-channels/index.ts";
 import { chosenBlocks } from "../techniques/prune-layers/blocks.ts";
 import { pruneLayers } from "../techniques/prune-layers/index.ts";
 import { pruneWeights } from "../techniques/prune-weights/index.ts";
+import { zerosThere } from "../techniques/prune-weights/zeros.ts";
 import type { Context, Step, Technique } from "../techniques/technique.ts";
 import type { SizeQuantity } from "./iterate-size.ts";
 
@@ -54,8 +55,8 @@ const rows = {
     technique: pruneWeights as Technique,
     reduces: ["sparsity"],
     amount: ["sparsity"],
-    amountOf: (share, _graph, _context, last) => {
-      const before = (last?.options.sparsity ?? 0) as number;
+    amountOf: (share, graph, _context, last, options) => {
+      const before = last ? Number(last.options.sparsity) : zerosThere(graph, pruneWeights.options.parse(options));
       return { sparsity: 1 - (1 - before) * (1 - share) };
     },
   },

@@ -343,3 +343,18 @@ test("of layers a share of those is cut that may go, as the data shows them", as
   expect(await countOf(0.5, { exclude: ["a/*", "b/*"] })).toBe(1);
   expect(await countOf(0.5, { exclude: ["*/sum"] })).toBeUndefined();
 });
+
+test("of weights a share of those is cut that are not zero yet", async () => {
+  const pruned = await cutter("weights").cut(0.2, graph, context);
+  expect(pruned?.options.sparsity).toBeCloseTo(0.2, 9);
+  const sparse = edit(graph, (draft) => {
+    for (const [name, weight] of graph.weights) {
+      const kept = toFloat32(weight).map((value, i) => (i % 5 < 3 ? 0 : value));
+      draft.weights.set(name, float32(weight.shape, kept));
+    }
+  });
+  const further = await cutter("weights").cut(0.2, sparse, context);
+  expect(further?.options.sparsity).toBeCloseTo(1 - 0.4 * 0.8, 3);
+  const next = await cutter("weights").cut(0.2, sparse, context, further);
+  expect(next?.options.sparsity).toBeCloseTo(1 - 0.4 * 0.8 * 0.8, 3);
+});

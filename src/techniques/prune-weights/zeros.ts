@@ -1,9 +1,12 @@
 import type { Graph } from "../../graph/graph.ts";
 import { dtypes } from "../../tensor/dtype.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { hoistConstants } from "../hoist-constants.ts";
 import type { Context } from "../technique.ts";
 import { matrixLabel } from "../weight-matrices/matrix.ts";
-import type { Layer } from "./layers.ts";
+import { type Layer, surveyLayers } from "./layers.ts";
+import type { PruneWeightsOptions } from "./options.ts";
+import { parsePattern } from "./patterns.ts";
 
 /** What zeros are good for, and what is to be used where something else is wanted. */
 const note =
@@ -24,6 +27,17 @@ export function reportZeros(graph: Graph, layers: readonly Layer[], context: Con
   context.log(`zeros: ${percent(zeros, pruned)} of the pruned layers' weights, ${percent(zeros, all)} of all`);
   context.show({ kind: "sparsity", layers: counted });
   context.show({ kind: "note", text: note });
+}
+
+/** Share of zeros that there are already among the weights that these options prune by sparsity. */
+export function zerosThere(graph: Graph, options: PruneWeightsOptions): number {
+  const pattern = parsePattern(options.pattern);
+  const seen = hoistConstants(graph, Math.max(1, options.minElements));
+  const layers = pattern ? surveyLayers(seen, options, pattern).layers : [];
+  return sparsityOf(
+    seen,
+    layers.filter(({ wanted }) => wanted === undefined),
+  );
 }
 
 /** Share of the weights of layers that are zero. */
