@@ -87,6 +87,26 @@ test("kept steps are not run again", async () => {
   expect(ledger[0]!.exhibits).toEqual([{ kind: "note", text: "1 nodes" }]);
 });
 
+test("what is kept is scored anew, its times are those of then", async () => {
+  const kept = new Map<number, { graph: Graph; entry: LedgerEntry }>();
+  const cache: StepCache = {
+    get: async (index) => kept.get(index),
+    put: async (index, _, result, entry) => void kept.set(index, { graph: result, entry: { ...entry, resumed: true } }),
+  };
+  const by = (metric: string, median: number) => async (g: Graph) => ({
+    bytes: 1,
+    scores: [{ metric, value: g.nodes.length, better: "higher" as const, samples: 1 }],
+    latency: { median, quartiles: [median, median] as const, runs: 1, batch: 1 },
+  });
+  await run(graph, [relu], await context(), { measure: by("top-1", 5), cache });
+  const { ledger } = await run(graph, [relu], await context(), { measure: by("f1", 7), cache });
+  expect(ledger[0]).toMatchObject({
+    resumed: true,
+    before: { scores: [{ metric: "f1", value: 1 }], latency: { median: 5 } },
+    after: { scores: [{ metric: "f1", value: 2 }], latency: { median: 5 } },
+  });
+});
+
 test("a broken graph and an aborted signal end the run", async () => {
   const cut: Step = { ...relu, name: "cut", apply: async (before) => ({ ...before, nodes: [] }) };
   await expect(run(graph, [cut], await context(), { measure })).rejects.toThrow("cut: the graph is not valid: ");

@@ -40,7 +40,9 @@ export async function run(
   for (const [index, step] of steps.entries()) {
     context.signal.throwIfAborted();
     const known = await options.cache?.get(index, step);
-    const done = known ?? (await applyStep(graph, step, index, before, context, options));
+    const done = known
+      ? await scoredAnew(known, before, options)
+      : await applyStep(graph, step, index, before, context, options);
     if (!known) await options.cache?.put(index, step, done.graph, done.entry);
     ledger.push(done.entry);
     options.onEntry?.(done.entry);
@@ -50,6 +52,21 @@ export async function run(
   return { graph, ledger };
 }
 
+interface Done {
+  readonly graph: Graph;
+  readonly entry: LedgerEntry;
+}
+
+/** A kept step with this run's scores: an earlier run may have had other metrics or samples. Times stay as they were. */
+async function scoredAnew({ graph, entry }: Done, before: Measurement, { measure }: RunOptions): Promise<Done> {
+  const timedThen = (now: Measurement, { latency }: Measurement): Measurement => ({
+    ...now,
+    ...(latency && { latency }),
+  });
+  const after = timedThen(await measure(graph), entry.after);
+  return { graph, entry: { ...entry, before: timedThen(before, entry.before), after } };
+}
+
 async function applyStep(
   graph: Graph,
   step: Step,
@@ -57,7 +74,7 @@ async function applyStep(
   before: Measurement,
   context: Context,
   options: RunOptions,
-): Promise<{ graph: Graph; entry: LedgerEntry }> {
+): Promise<Done> {
   const skips: Skip[] = [];
   const exhibits: Exhibit[] = [];
   const start = performance.now();
