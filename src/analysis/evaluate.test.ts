@@ -239,6 +239,29 @@ test("latency: the same model is as fast as itself, all figures in order", async
   expect(found.models[1]!.ratio).toBeLessThan(5);
 });
 
+test("latency: of a slow model no more is run than an interval needs, of an aborted one nothing", async () => {
+  let calls = 0;
+  const slow: Runtime = {
+    ...runtime,
+    async open(graph, options) {
+      const session = await runtime.open(graph, options);
+      const run: typeof session.run = async (...given) => {
+        calls++;
+        await new Promise((done) => setTimeout(done, 105));
+        return session.run(...given);
+      };
+      return { ...session, run };
+    },
+  };
+  const models = [{ name: "slow", graph: network() }];
+  const feeds = { x: float32([2, 4], x.slice(0, 8)) };
+  const found = await measureLatency(models, slow, feeds, { seconds: 0.2 });
+  expect([found.models[0]!.runs, calls]).toEqual([10, 12]);
+  calls = 0;
+  await expect(measureLatency(models, slow, feeds, { signal: AbortSignal.abort("stop") })).rejects.toBe("stop");
+  expect(calls).toBe(0);
+});
+
 test("sizes are those of the written file", async () => {
   const graph = network();
   const file = Buffer.concat([...writeOnnx(graph)]);

@@ -35,9 +35,9 @@ export interface LatencyResult {
 
 /** Choices for {@link measureLatency}. */
 export interface LatencyOptions {
-  /** Seconds to spend on each model, about; 1 if absent. */
+  /** Seconds to spend on each model, about, but for 10 runs at least; 1 if absent. */
   readonly seconds?: number;
-  /** Untimed runs of each model first; 5 if absent. */
+  /** Untimed runs of each model first, 2 of them at least, the others within `seconds`; 5 if absent. */
   readonly warmUp?: number;
   readonly threads?: number;
   /** Samples an inference, for the record; the first axis of the first feed if absent. */
@@ -49,6 +49,8 @@ export interface LatencyOptions {
 
 /** Runs in a block: the first is not timed, since the model before it has left its data in the caches. */
 const timedRuns = 3;
+/** Milliseconds of a run from which on the caches no longer matter: a block is one run, timed. */
+const slowRun = 100;
 const fewestBlocks = 10;
 const mostBlocks = 200;
 
@@ -71,15 +73,11 @@ export async function measureLatency(
   try {
     for (const { graph } of models) sessions.push(await runtime.open(graph, { threads }));
     let slowest = 0;
-    for (const session of sessions) slowest = Math.max(slowest, await warm(session, feeds, warmUp));
-    const wanted = Math.round((1000 * seconds) / (slowest * (timedRuns + 1)));
-    const blocks = await timeBlocks(
-      sessions,
-      feeds,
-      Math.min(mostBlocks, Math.max(fewestBlocks, wanted)),
-      seed,
-      signal,
-    );
+    for (const session of sessions) slowest = Math.max(slowest, await warm(session, feeds, warmUp, seconds, signal));
+    const runs = slowest < slowRun ? { untimed: 1, timed: timedRuns } : { untimed: 0, timed: 1 };
+    const wanted = Math.round((1000 * seconds) / (slowest * (runs.untimed + runs.timed)));
+    const count = Math.min(mostBlocks, Math.max(fewestBlocks, wanted));
+    const blocks = await timeBlocks(sessions, feeds, { count, ...runs }, seed, signal);
     const batch = options.batch ?? Object.values(feeds)[0]?.shape[0] ?? 1;
     return {
       version: 1,
@@ -101,28 +99,47 @@ async function timeOnce(session: Session, feeds: Tensors): Promise<number> {
 }
 
 /** Runs untimed, and returns the shortest time seen. */
-async function warm(session: Session, feeds: Tensors, runs: number): Promise<number> {
+async function warm(
+  session: Session,
+  feeds: Tensors,
+  runs: number,
+  seconds: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const start = performance.now();
   let shortest = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < Math.max(1, runs); i++) shortest = Math.min(shortest, await timeOnce(session, feeds));
+  for (let i = 0; i < Math.max(1, runs); i++) {
+    signal?.throwIfAborted();
+    // the first run may prepare what later ones use
+    if (i >= 2 && performance.now() - start > 1000 * seconds) break;
+    shortest = Math.min(shortest, await timeOnce(session, feeds));
+  }
   return Math.max(shortest, 0.001);
+}
+
+/** How many blocks, and the runs in each. */
+interface Blocks {
+  readonly count: number;
+  readonly untimed: number;
+  readonly timed: number;
 }
 
 /** Times by model, then by block. */
 async function timeBlocks(
   sessions: readonly Session[],
   feeds: Tensors,
-  count: number,
+  { count, untimed, timed }: Blocks,
   seed: number,
   signal: AbortSignal | undefined,
 ): Promise<number[][][]> {
   const stream = random(seed);
   const times: number[][][] = sessions.map(() => []);
   for (let block = 0; block < count; block++) {
-    signal?.throwIfAborted();
     for (const m of stream.shuffle(sessions.map((_, i) => i))) {
-      await sessions[m]!.run(feeds);
+      signal?.throwIfAborted();
+      for (let k = 0; k < untimed; k++) await sessions[m]!.run(feeds);
       const own: number[] = [];
-      for (let k = 0; k < timedRuns; k++) own.push(await timeOnce(sessions[m]!, feeds));
+      for (let k = 0; k < timed; k++) own.push(await timeOnce(sessions[m]!, feeds));
       times[m]!.push(own);
     }
   }
