@@ -104,6 +104,25 @@ describe("multiply-accumulates", () => {
         y: [1, 5, 8],
         macs: 2 * 5 * 5 * 8,
       },
+      "one step over 7 keys of the past": {
+        node: makeNode("com.microsoft:MultiHeadAttention", ["x", "x", "x", "", "", "", "past", "past"], ["y"], {
+          num_heads: 2,
+        }),
+        weights: { past: zeros(1, 2, 7, 4) },
+        x: [1, 1, 8],
+        y: [1, 1, 8],
+        macs: 2 * (7 + 1) * 8,
+      },
+      "one step of grouped queries, packed": {
+        node: makeNode("com.microsoft:GroupQueryAttention", ["x", "", "", "past", "past"], ["y"], {
+          num_heads: 4,
+          kv_num_heads: 2,
+        }),
+        weights: { past: zeros(1, 2, 7, 4) },
+        x: [1, 1, (4 + 2 * 2) * 4],
+        y: [1, 1, 16],
+        macs: 2 * (7 + 1) * 16,
+      },
     };
   for (const [name, { node, weights, x, y, macs }] of Object.entries(rows)) {
     test(name, () => {

@@ -92,14 +92,24 @@ export const einsum: Rule = (node, { input, output }) => {
   return terms.length > 1 ? macs(all * (terms.length - 1)) : flops(all);
 };
 
-/** Q K^T and its product with V, 2 B S L D, and a softmax over B h S L scores; q, k are inputs 0 and 1. */
+/** The input with the keys of past steps, [B, h, steps, d]. */
+const pastKeys: Readonly<Record<string, number>> = { Attention: 4, GroupQueryAttention: 3, MultiHeadAttention: 6 };
+
+/**
+ * Q K^T and its product with V, 2 B S L D, and a softmax over B h S L scores; q, k are inputs 0 and 1. Without k, input 0
+ * holds q, k and v: side by side as [B, S, (h + 2 h_kv) d], or as [B, S, h, 3, d].
+ */
 export const attention: Rule = (node, { input, has }) => {
   const q = input(0);
   const k = has(1) ? input(1) : q;
   const heads = intAttribute(node, "num_heads", intAttribute(node, "q_num_heads", q.length === 4 ? (q[1] ?? 1) : 1));
+  const own = has(1) ? 1 : heads / (heads + 2 * intAttribute(node, "kv_num_heads", heads));
   const [batch, steps, width] =
-    q.length === 4 ? [q[0] ?? 1, q[2] ?? 1, heads * (q[3] ?? 1)] : [q[0] ?? 1, q[1] ?? 1, q[2] ?? 1];
-  const past = has(4) && node.op === "Attention" ? (input(4).at(-2) ?? 0) : 0;
+    q.length === 4
+      ? [q[0] ?? 1, q[2] ?? 1, heads * (q[3] ?? 1)]
+      : [q[0] ?? 1, q[1] ?? 1, q.length === 5 ? heads * (q[4] ?? 1) : (q[2] ?? 1) * own];
+  const at = pastKeys[node.op];
+  const past = at !== undefined && has(at) ? (input(at).at(-2) ?? 0) : 0;
   const keys = (k.length === 4 ? (k[2] ?? 1) : (k[1] ?? 1)) + past;
   return macs(2 * batch * steps * keys * width, 5 * batch * heads * steps * keys);
 };

@@ -75,7 +75,7 @@ const onnx: Readonly<Record<OnnxOperator | keyof typeof runtimeOperators, Rule>>
   CumProd: perInput(1),
   CumSum: perInput(1),
   DFT: fourier,
-  DeformConv: convolution(1, 2),
+  DeformConv: convolution(1, 3),
   DepthToSpace: none,
   DequantizeLinear: perOutput(2),
   Det: unsupported("elimination"),
