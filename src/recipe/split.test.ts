@@ -24,9 +24,10 @@ function numbers(splits: Readonly<Record<string, number>>): Dataset {
   return datasetOf("numbers", new Map(samples));
 }
 
-async function contents(data: Dataset): Promise<number[]> {
+async function contents(data: Dataset, seed?: number): Promise<number[]> {
   const all: number[] = [];
-  for await (const { inputs } of data.batches({ batch: 7 })) all.push(...toFloat32(inputs.x!));
+  for await (const { inputs } of data.batches({ batch: 7, ...(seed !== undefined && { seed }) }))
+    all.push(...toFloat32(inputs.x!));
   return all;
 }
 
@@ -67,6 +68,10 @@ test("what may be learned from is neither chosen nor confirmed by, and shuffles"
     const scored = [...(await contents(parts.selection)), ...(await contents(parts.confirmation))];
     expect(new Set([...learned, ...scored]).size).toBe(100);
     expect(new Set([...learned, ...(await contents(parts.calibration))]).size).toBe(60);
+    // the same samples, for every seed in another order where they can be held out
+    const [one, two] = [await contents(parts.training, 1), await contents(parts.training, 2)];
+    if (data === pool) expect(one).not.toEqual(two);
+    expect(new Set([...learned, ...one, ...two]).size).toBe(60);
   }
   const apart = await splitData(numbers({ train: 50, val: 8, test: 30 }), { seed: 3, learn: true });
   expect(apart.training.splits).toEqual(["train", "val"]);
