@@ -52,3 +52,25 @@ test("the first bad node and the largest drop are named", async () => {
   expect(firstBad).toBe("relu");
   expect(largestDrop?.node).toBe("relu");
 });
+
+test("what was opened is released where the runtime refuses the next model", async () => {
+  let [opened, open, most] = [0, 0, Number.POSITIVE_INFINITY];
+  const counting: typeof cpu = {
+    ...cpu,
+    async open(graph, options) {
+      if (opened === most) throw new Error("no memory");
+      const session = await cpu.open(graph, options);
+      opened++;
+      open++;
+      const release: typeof session.release = async () => {
+        open--;
+        await session.release();
+      };
+      return { ...session, release };
+    },
+  };
+  await measureDivergence(original, original, counting, feeds);
+  [most, opened] = [opened - 1, 0];
+  await expect(measureDivergence(original, original, counting, feeds)).rejects.toThrow("no memory");
+  expect(open).toBe(0);
+});

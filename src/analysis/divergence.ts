@@ -1,7 +1,7 @@
 import { type Graph, isNode, nodeLabel, opKey } from "../graph/graph.ts";
 import { links } from "../graph/walk.ts";
 import { exposed, intermediates, observeTypes } from "../platform/observe.ts";
-import type { Runtime, Tensors } from "../platform/runtime.ts";
+import type { Runtime, Session, Tensors } from "../platform/runtime.ts";
 import { dtypes, packedBytes } from "../tensor/dtype.ts";
 import { toFloat32 } from "../tensor/tensor.ts";
 import { addSums, type Closeness, closenessOf } from "./closeness.ts";
@@ -54,14 +54,12 @@ export async function measureDivergence(
   const sums = new Map<string, ReturnType<typeof addSums>>();
   for (const part of chunks(names, bytes, budget / 2)) {
     const there = part.map((name) => handedOn(changed, name));
-    const sessions = [
-      await runtime.open(exposed(original, part)),
-      await runtime.open(exposed(changed, there)),
-    ] as const;
+    const sessions: Session[] = [];
     try {
+      for (const graph of [exposed(original, part), exposed(changed, there)]) sessions.push(await runtime.open(graph));
       for await (const fed of feeds) {
         signal?.throwIfAborted();
-        const [expected, got] = [await sessions[0].run(fed, part), await sessions[1].run(fed, there)];
+        const [expected, got] = [await sessions[0]!.run(fed, part), await sessions[1]!.run(fed, there)];
         for (const [i, name] of part.entries()) {
           const [value, wanted] = [got[there[i]!]!, expected[name]!];
           if (value.size !== wanted.size) continue;
