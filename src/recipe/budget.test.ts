@@ -29,6 +29,13 @@ test("decibels drop by the amplitude of the noise", () => {
   expect(dropOf(ideal, score(20, "higher", "dB")).drop).toBeCloseTo(0.1, 12);
 });
 
+test("decibels against labels drop by what a paired comparison says", () => {
+  const wide = { ...score(30, "higher", "dB"), interval: [20, 40] as const };
+  const { interval } = dropOf(score(30, "higher", "dB"), wide, [-0.1, 0.05]);
+  expect(interval![0]).toBeCloseTo(10 ** (-30.05 / 20) - 10 ** (-30 / 20), 12);
+  expect(interval![1]).toBeCloseTo(10 ** (-29.9 / 20) - 10 ** (-30 / 20), 12);
+});
+
 test("the worst score allowed drops by the budget", () => {
   for (const before of [score(0.9, "higher", "%"), score(2, "lower"), score(50, "higher", "dB")]) {
     const worst = worstAllowed(before, 0.01);

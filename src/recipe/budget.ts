@@ -24,7 +24,7 @@ export function idealScore({ name, better, unit }: Metric, samples: number): Sco
  */
 export function dropOf(before: Score, after: Score, interval?: readonly [low: number, high: number]): Drop {
   if (Number.isNaN(after.value)) return { drop: Number.POSITIVE_INFINITY };
-  if (before.unit === "dB") return noiseDrop(before, after);
+  if (before.unit === "dB") return noiseDrop(before, after, interval);
   const scale = before.unit === "%" ? 1 : Math.max(Math.abs(before.value), Number.MIN_VALUE);
   const sign = before.better === "higher" ? -1 : 1;
   const inBudget = (difference: number): number => (sign * difference) / scale;
@@ -34,9 +34,10 @@ export function dropOf(before: Score, after: Score, interval?: readonly [low: nu
   return { drop, interval: paired.map(inBudget).sort((a, b) => a - b) as [number, number] };
 }
 
-function noiseDrop(before: Score, after: Score): Drop {
+function noiseDrop(before: Score, after: Score, paired: Drop["interval"]): Drop {
   const noise = (decibels: number): number => 10 ** (-decibels / 20) - 10 ** (-before.value / 20);
-  const bounds = after.interval?.map(noise).sort((a, b) => a - b) as [number, number] | undefined;
+  const reached = paired?.map((difference) => before.value + difference) ?? after.interval;
+  const bounds = reached?.map(noise).sort((a, b) => a - b) as [number, number] | undefined;
   return { drop: noise(after.value), ...(bounds && { interval: bounds }) };
 }
 
