@@ -95,7 +95,12 @@ function foldable(graph: Graph, facts: Facts, blocked: ReadonlySet<Node>): Set<N
 }
 
 function isFoldableKind(node: Node, graph: Graph): boolean {
-  if (!isDeterministic(node) || node.outputs.length === 0 || /Sequence|Optional|^Constant$/.test(node.op)) return false;
+  if (
+    !isDeterministic(node, graph.functions) ||
+    node.outputs.length === 0 ||
+    /Sequence|Optional|^Constant$/.test(node.op)
+  )
+    return false;
   return !unpacks(node, graph);
 }
 

@@ -1,5 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { float, type Graph, makeGraph, makeNode, type Node } from "../../graph/graph.ts";
+import {
+  type FunctionDef,
+  float,
+  type Graph,
+  makeGraph,
+  makeNode,
+  type Node,
+  type Subgraph,
+} from "../../graph/graph.ts";
 import { runtime } from "../../platform/node.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { float32, int64, type Tensor, tensor } from "../../tensor/tensor.ts";
@@ -298,6 +306,48 @@ describe("what is known becomes constant", () => {
     const nodes = [makeNode("RandomNormal", [], ["r"], { shape: [1] }), makeNode("Add", ["x", "r"], ["y"])];
     const result = await simplify().apply(graphOf(nodes, {}), testContext(onnx));
     expect(operators(result.nodes)).toBe("Add 1, RandomNormal 1");
+  });
+
+  test("so are those of functions and bodies", async () => {
+    const draw = makeNode("RandomNormalLike", ["a"], ["b"]);
+    const noise: FunctionDef = {
+      name: "Noise",
+      domain: "own",
+      overload: "",
+      inputs: ["a"],
+      outputs: ["b"],
+      attributes: [],
+      defaults: {},
+      nodes: [draw],
+      opsets: { "": 21 },
+      declared: new Map(),
+    };
+    const body: Subgraph = {
+      name: "body",
+      nodes: [makeNode("RandomNormalLike", ["w"], ["r"]), makeNode("Identity", ["go"], ["on"])],
+      weights: new Map(),
+      sparse: new Map(),
+      inputs: [
+        { name: "i", type: { kind: "tensor", dtype: "int64", shape: [] } },
+        { name: "go", type: { kind: "tensor", dtype: "bool", shape: [] } },
+      ],
+      outputs: [
+        { name: "on", type: { kind: "tensor", dtype: "bool", shape: [] } },
+        { name: "r", type: { kind: "tensor", dtype: "float32", shape: [6] } },
+      ],
+      declared: new Map(),
+    };
+    const nodes = [
+      makeNode("own:Noise", ["w"], ["p"]),
+      makeNode("own:Noise", ["w"], ["q"]),
+      makeNode("Loop", ["times", ""], ["loop"], { body: { type: "graph", value: body } }),
+      makeNode("Sub", ["p", "q"], ["d"]),
+      makeNode("Sum", ["x", "d", "loop"], ["y"]),
+    ];
+    const weights = { w: normal([6]), times: int64([1], []) };
+    const graph = graphOf(nodes, weights, ["batch", 4, 6, 6], { opsets: { "": 21, own: 1 }, functions: [noise] });
+    const result = await simplify().apply(graph, testContext(onnx));
+    expect(operators(result.nodes)).toBe("Loop 1, Noise 2, Sub 1, Sum 1");
   });
 });
 
