@@ -387,6 +387,24 @@ describe("what is known becomes constant", () => {
   });
 });
 
+test("batch normalization beside a MatMul of unknown rank stays", async () => {
+  const nodes = [
+    makeNode("Cast", ["x"], ["target"], { to: 7 }),
+    makeNode("Reshape", ["data", "target"], ["r"]),
+    norm("r", "n"),
+    makeNode("MatMul", ["n", "w"], ["y"]),
+  ];
+  const weights = { ...statistics(4), beta: float32([4], [0, 0, 0, 0]), mean: float32([4], [0, 0, 0, 0]) };
+  const graph = makeGraph({
+    nodes,
+    weights: new Map(Object.entries({ ...weights, w: normal([4, 4], 5), data: normal([2, 4, 4], 6) })),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["rank"] } }],
+    outputs: [{ name: "y", type: { kind: "tensor", dtype: "float32" } }],
+  });
+  const { left } = await simplified(graph, {}, { x: float32([3], [2, 4, 4]) });
+  expect(left).toBe("BatchNormalization 1, Cast 1, MatMul 1, Reshape 1");
+});
+
 test("what passes float16 once folded is not folded", async () => {
   const half = (values: number[], shape = [values.length]): Tensor =>
     tensor("float16", shape, floatToHalf(Float32Array.from(values), "float16"));
