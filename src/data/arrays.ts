@@ -28,7 +28,7 @@ export const arrays: DatasetKind = {
       if (split === undefined) continue;
       const bytes = await file.read(0, await file.size());
       const named = /\.npz$/i.test(file.name)
-        ? await readNpz(bytes, (deflated) => source.files.decompress("deflate", deflated), file.path)
+        ? await readNpz(bytes, (deflated, most) => source.files.decompress("deflate", deflated, most), file.path)
         : new Map([[sampleInput(source.options).name, readNpy(bytes, file.path)]]);
       splits.set(split, samplesOf(source, named, file.path));
     }

@@ -1,11 +1,19 @@
 import type { Graph } from "../graph/graph.ts";
-import { encodeOnnx } from "./onnx/index.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { chunksOf, encodeOnnx } from "./onnx/index.ts";
 
-/** Digest of everything a graph holds, one weight in memory at a time. */
+/** Digest of everything a graph holds, nested graphs included, 16 MiB of a weight in memory at a time. */
 export async function graphDigest(graph: Graph): Promise<string> {
-  const parts = [await digest(encodeOnnx(graph, () => ({ location: "w", offset: 0 })))];
-  for (const [name, weight] of graph.weights) {
-    if (!weight.strings) parts.push(name, await digest(weight.bytes()));
+  const weights: [string, Tensor][] = [];
+  const structure = encodeOnnx(graph, (name, weight) => {
+    weights.push([name, weight]);
+    return { location: "w", offset: 0 };
+  });
+  const parts = [await digest(structure)];
+  for (const [name, weight] of weights) {
+    if (weight.strings) continue;
+    parts.push(name);
+    for (const chunk of chunksOf(weight)) parts.push(await digest(chunk));
   }
   return digest(parts.join("\n"));
 }

@@ -2,6 +2,7 @@ import { promisify } from "node:util";
 import { inflateRaw } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { PareError } from "../errors.ts";
+import { nodeFiles } from "../platform/node-data.ts";
 import type { DType } from "../tensor/dtype.ts";
 import { float32, int64, stringTensor, tensor, toNumbers, typed } from "../tensor/tensor.ts";
 import { readNpy, readNpz, writeNpy, writeNpz } from "./npy.ts";
@@ -123,6 +124,25 @@ describe("npz", () => {
     expect([...back.keys()]).toEqual(["x", "folder/y"]);
     expect(toNumbers(back.get("x")!)).toEqual([1, 2, 3, 4]);
     expect(toNumbers(back.get("folder/y")!)).toEqual([-5]);
+  });
+
+  test("an array is unpacked only as far as the archive says", async () => {
+    const bytes = writeNpz(new Map([["zeros", float32([2 ** 18], new Float32Array(2 ** 18))]]));
+    const view = new DataView(bytes.buffer);
+    const central = view.getUint32(bytes.length - 6, true);
+    view.setUint32(central + 24, 100, true);
+    const inflateUpTo = (deflated: Uint8Array, most: number): Promise<Uint8Array> =>
+      nodeFiles.decompress("deflate", deflated, most);
+    await expect(readNpz(bytes, inflateUpTo)).rejects.toThrow("it can't be unpacked (Cannot create a Buffer larger");
+  });
+
+  test("strings without room are refused before they are counted out", () => {
+    const bytes = writeNpy(stringTensor([1], ["a"]));
+    const text = Buffer.from(bytes)
+      .toString("latin1")
+      .replace("<U1', ", "<U0', ")
+      .replace("(1,), }         ", "(4000000000,), }");
+    expect(() => readNpy(Buffer.from(text, "latin1"))).toThrow("strings without room");
   });
 
   test("a damaged archive is refused", async () => {

@@ -50,6 +50,7 @@ export function readNpy(bytes: Uint8Array, who = "npy file"): Tensor {
   const width = Number(digits) * (kind === "U" ? 4 : 1);
   const dtype = strings ? "string" : dtypeOfNumpy.get(kind + digits);
   if (!dtype) return fail(who, `it holds elements of type '${descr}'`, "Save it as a plain numeric array");
+  if (width === 0 && size > 0) fail(who, `it holds ${size} strings without room for a character`);
   if (bytes.length - dataStart < size * width) {
     fail(
       who,
@@ -163,15 +164,18 @@ export function writeNpy(t: Tensor): Uint8Array {
   return out;
 }
 
+/** Unpacks raw deflate data that should take `most` bytes. */
+type Inflate = (deflated: Uint8Array, most: number) => Promise<Uint8Array>;
+
 /**
  * Reads a NumPy archive (.npz, stored or deflated): its arrays by name, without ".npy".
  *
- * @param inflate unpacks raw deflate data
+ * @param inflate unpacks raw deflate data, and may reject where that takes more than `most` bytes
  * @throws PareError where the archive or one of its arrays is damaged
  */
 export async function readNpz(
   bytes: Uint8Array,
-  inflate: (deflated: Uint8Array) => Promise<Uint8Array>,
+  inflate: Inflate,
   who = "npz file",
 ): Promise<ReadonlyMap<string, Tensor>> {
   const arrays = new Map<string, Tensor>();
@@ -186,12 +190,8 @@ export async function readNpz(
   return arrays;
 }
 
-async function inflated(
-  { data, size }: ZipEntry,
-  inflate: (deflated: Uint8Array) => Promise<Uint8Array>,
-  who: string,
-): Promise<Uint8Array> {
-  const bytes = await inflate(data).catch((error: unknown) =>
+async function inflated({ data, size }: ZipEntry, inflate: Inflate, who: string): Promise<Uint8Array> {
+  const bytes = await inflate(data, size).catch((error: unknown) =>
     fail(who, `it can't be unpacked (${messageOf(error)})`, "The file is damaged or cut short", error),
   );
   return bytes.length === size ? bytes : fail(who, `it unpacks to ${bytes.length} bytes, not ${size}`);

@@ -53,6 +53,29 @@ describe("edit", () => {
     expect([text(alone), [...alone.weights.keys()]]).toEqual([["i=Identity(x)", "y=Relu(i)"], []]);
   });
 
+  test("two graph outputs can become one value", () => {
+    const two = makeGraph({
+      ...chain,
+      nodes: [...chain.nodes, makeNode("Sigmoid", ["h"], ["z"], {}, "other")],
+      outputs: [value("y"), value("z")],
+    });
+    const after = edit(two, (draft) => {
+      draft.rewire("y", "h");
+      draft.rewire("z", "h");
+    });
+    assertValid(after);
+    expect(text(after)).toContain("y=Add(x,b)");
+    expect(text(after)).toContain("z=Identity(y)");
+  });
+
+  test("new nodes get names of their own", () => {
+    const after = edit(chain, (draft) => {
+      draft.replace(pass, makeNode("Abs", ["h"], ["j"], {}, "add"), makeNode("Neg", ["j"], ["i"], {}, "add"));
+    });
+    assertValid(after);
+    expect(after.nodes.map(({ name }) => name)).toEqual(["add", "add_1", "add_2", "act"]);
+  });
+
   test("a rewired graph output keeps its name: the node that makes the value takes it", () => {
     const after = edit(chain, (draft) => {
       draft.replace(act);

@@ -106,7 +106,19 @@ export function edit(graph: Graph, change: (draft: Draft) => void): Graph {
   change(draft);
   let nodes = expand([...graph.nodes, ...added], replaced);
   if (rewired.size > 0) nodes = applyRewiring(nodes, rewired, replaced, draft);
-  return finish(graph, draft, topological(nodes));
+  return finish(graph, draft, topological(namedApart(graph, draft, nodes)));
+}
+
+/** The nodes, new ones renamed that have another's name. */
+function namedApart(graph: Graph, draft: Draft, nodes: readonly Node[]): Node[] {
+  const before = new Set(graph.nodes);
+  const names = new Set(nodes.filter((node) => before.has(node)).map(({ name }) => name));
+  return nodes.map((node) => {
+    if (before.has(node) || node.name === "") return node;
+    if (names.has(node.name)) return { ...node, name: draft.fresh(node.name) };
+    names.add(node.name);
+    return node;
+  });
 }
 
 function expand(nodes: readonly Node[], replaced: ReadonlyMap<Node, Node[]>): Node[] {
@@ -142,16 +154,18 @@ function applyRewiring(
     return at;
   };
   const out = nodes.map((node) => renameReads(node, (name) => resolve(name, node)));
+  // values that already took the name of an output
+  const carried = new Map<string, string>();
   for (const { name } of draft.outputs) {
     const target = resolve(name);
     if (target === name) continue;
-    keepOutputName(out, name, target, draft);
+    carried.set(target, keepOutputName(out, name, carried.get(target) ?? target, draft));
   }
   return out;
 }
 
-/** Lets the value `target` carry the graph output's name `name`. */
-function keepOutputName(nodes: Node[], name: string, target: string, draft: Draft): void {
+/** Lets the value `target` carry the graph output's name `name`; returns the name that `target` has afterwards. */
+function keepOutputName(nodes: Node[], name: string, target: string, draft: Draft): string {
   const border = draft.outputs.some((o) => o.name === target) || draft.inputs.some((i) => i.name === target);
   const made = nodes.findIndex(({ outputs }) => outputs.includes(target));
   const old = nodes.findIndex(({ outputs }) => outputs.includes(name));
@@ -163,10 +177,11 @@ function keepOutputName(nodes: Node[], name: string, target: string, draft: Draf
   }
   if (border || made < 0) {
     nodes.push(makeNode("Identity", [target], [name]));
-    return;
+    return target;
   }
   nodes[made] = { ...nodes[made]!, outputs: nodes[made]!.outputs.map((o) => (o === target ? name : o)) };
   for (let i = 0; i < nodes.length; i++) nodes[i] = renameReads(nodes[i]!, (n) => (n === target ? name : n));
+  return name;
 }
 
 /** The node with the values it reads renamed, in nested subgraphs too; the same object where nothing changes. */

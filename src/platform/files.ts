@@ -25,7 +25,8 @@ export interface Files {
   list(path: string): Promise<readonly FileEntry[]>;
   /** `length` bytes from `offset`; all of the file by default. */
   read(path: string, offset?: number, length?: number): Promise<Uint8Array>;
-  decompress(format: Compression, bytes: Uint8Array): Promise<Uint8Array>;
+  /** Rejects where the result would pass `most` bytes. */
+  decompress(format: Compression, bytes: Uint8Array, most?: number): Promise<Uint8Array>;
   /** Decodes JPEG, PNG, WebP, ... upright, without alpha. */
   decodeImage(bytes: Uint8Array, path: string): Promise<Picture>;
   /** Loads a JavaScript or TypeScript module and gives its default export. */

@@ -53,7 +53,8 @@ export const nodeFiles: Files = {
       await file.close();
     }
   },
-  decompress: (format, bytes) => inflate[format](bytes, { chunkSize }),
+  decompress: (format, bytes, most) =>
+    inflate[format](bytes, { chunkSize, ...(most !== undefined && { maxOutputLength: Math.max(1, most) }) }),
   decodeImage,
   thread: startThread,
   async importModule(path) {

@@ -80,6 +80,8 @@ export function placeWeights(graph: Graph): Placed {
 
 interface Spilled extends Pick<ExternalPlan, "placed">, Pick<Placed, "data" | "remove"> {}
 
+const noRoom: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
+
 /** Writes weights to a temporary file; where that fails (no room), hands them over as buffers. */
 function spill(graph: Graph, at: (path: string, offset: number) => ExternalSlot | undefined): Spilled {
   const folder = mkdtempSync(join(realpathSync(tmpdir()), "pare-weights-"));
@@ -98,7 +100,8 @@ function spill(graph: Graph, at: (path: string, offset: number) => ExternalSlot 
       }
       return { placed: plan.placed, data: [], remove };
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+      remove();
+      if (!noRoom.has((error as NodeJS.ErrnoException).code ?? "")) throw error;
     }
   }
   remove();

@@ -5,7 +5,7 @@ import { lazyTensor, type Tensor, tensor, toFloat32 } from "../../tensor/tensor.
 /** The types that the technique converts between. */
 export type FloatType = "float32" | "float16" | "bfloat16";
 
-/** Smallest and largest magnitudes that values are brought to; zero, infinities and NaN stay. */
+/** Magnitudes that values below `min`, and those beyond float16's range, are brought to; zero, infinities and NaN stay. */
 export interface Clamp {
   readonly min: number;
   readonly max: number;
@@ -82,6 +82,6 @@ function clamped(values: Float32Array, clamp: Clamp | undefined): Float32Array {
   return values.map((v) => {
     const a = Math.abs(v);
     if (a === 0 || a === Number.POSITIVE_INFINITY || Number.isNaN(a)) return v;
-    return a > max ? Math.sign(v) * max : a < min ? Math.sign(v) * min : v;
+    return a > largestHalf ? Math.sign(v) * max : a < min ? Math.sign(v) * min : v;
   });
 }

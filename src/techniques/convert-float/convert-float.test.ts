@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Dataset } from "../../data/dataset.ts";
-import { type Graph, makeGraph, makeNode, type Node } from "../../graph/graph.ts";
+import { float, floats, type Graph, makeGraph, makeNode, type Node } from "../../graph/graph.ts";
 import { runtime } from "../../platform/node.ts";
 import { float32, int64, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
 import { normal, operators, outputOf, type Skip, sqnr, testContext } from "../testing.ts";
@@ -49,6 +49,38 @@ const dataOf = (x: Tensor): Dataset => ({
 });
 
 describe("to float16", () => {
+  test.each([
+    [12000, { value: float32([1], [12000]) }],
+    [1e6, { value_float: float(1e6) }],
+    [1e6, { value_floats: floats([1e6]) }],
+  ])("a Constant of %d is no mask where it divides", async (size, attributes) => {
+    const nodes = [
+      makeNode("Mul", ["x", "s"], ["h"]),
+      makeNode("Constant", [], ["c"], attributes),
+      makeNode("Div", ["h", "c"], ["y"]),
+    ];
+    const { skips } = await converted(graphOf(nodes, { s: float32([1], [8]) }));
+    const reason = expect.stringContaining(`'c' reaches ${size.toPrecision(4)}`);
+    expect(skips).toEqual([{ node: "Div_y", reason }]);
+  });
+
+  test("a Constant that is read in float32 stays exact", async () => {
+    const nodes = [
+      makeNode("Relu", ["x"], ["h"]),
+      makeNode("Constant", [], ["c"], { value: float32([1], [1e-12]) }),
+      makeNode("Add", ["h", "c"], ["p"]),
+      makeNode("Add", ["p", "c"], ["y"]),
+    ];
+    const { graph } = await converted(graphOf(nodes, {}), { exclude: ["Add_p"] });
+    expect(typesOf(graph)).toEqual({ c: "float32", c_float16: "float16" });
+  });
+
+  test("masks are cut only where float16 ends", async () => {
+    const nodes = [makeNode("Add", ["x", "p"], ["h"]), makeNode("Add", ["h", "q"], ["y"])];
+    const { graph } = await converted(graphOf(nodes, { p: float32([1], [12000]), q: float32([1], [-1e9]) }), {}, -1);
+    expect([...graph.weights.values()].map((t) => toFloat32(t)[0])).toEqual([12000, -10000]);
+  });
+
   test("computes in it, with casts only at the border", async () => {
     const { graph } = await converted(dense);
     expect(operators(graph.nodes)).toBe("Cast 2, MatMul 2, Relu 1");

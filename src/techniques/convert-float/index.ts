@@ -3,10 +3,12 @@ import { mapBodies, typesOf } from "../../analysis/bodies.ts";
 import type { InferredType } from "../../analysis/infer.ts";
 import { fail, messageOf, PareError } from "../../errors.ts";
 import { withoutDefaultInputs } from "../../graph/defaults.ts";
-import { type Graph, type Node, nodeLabel, opKey, stringAttribute, subgraphsOf } from "../../graph/graph.ts";
+import { type Graph, isNode, type Node, nodeLabel, opKey, stringAttribute, subgraphsOf } from "../../graph/graph.ts";
 import { reads } from "../../graph/walk.ts";
+import { withIrVersion } from "../../ops/convert.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import type { DType } from "../../tensor/dtype.ts";
+import { constantValue, hoistConstants } from "../hoist-constants.ts";
 import { selectionOptions, selector } from "../selection.ts";
 import { type Context, technique } from "../technique.ts";
 import { castTensor, type FloatType, largestHalf, magnitudes } from "./cast.ts";
@@ -36,7 +38,7 @@ const options = z.object({
     .positive()
     .max(largestHalf)
     .default(1e4)
-    .describe("larger float16 constants of masks (added, compared, selected) are cut to this magnitude"),
+    .describe("constants of masks (added, compared, selected) beyond float16's range are cut to this magnitude"),
   margin: z
     .number()
     .min(0)
@@ -157,7 +159,8 @@ async function converted(
   foreign: ReadonlySet<string> = new Set(),
 ): Promise<Graph> {
   const { given, from, context } = settings;
-  const local = foreign.size > 0 ? withoutForeign(graph, foreign) : graph;
+  const hoisted = hoistConstants(graph, 1);
+  const local = foreign.size > 0 ? withoutForeign(hoisted, foreign) : hoisted;
   const types = await typesOf(local, context.runtime, context.log);
   const selected = selector(given);
   const inside = await mapBodies(local, types, selected, (body, outer) => converted(body, settings, false, outer));
@@ -170,7 +173,8 @@ async function converted(
   }
   if (chosen.size === 0 && !border) return inside === local ? graph : inside;
   const clamp = given.to === "float16" ? { min: given.min, max: given.max } : undefined;
-  return convertGraph(inside, { from, to: given.to, types, converted: chosen, border, ...(clamp && { clamp }) });
+  const conversion = { from, to: given.to, types, converted: chosen, border, ...(clamp && { clamp }) };
+  return withIrVersion(convertGraph(inside, conversion), 4);
 }
 
 /** Weights of the graph around a body as its inputs: they keep their type. */
@@ -211,7 +215,7 @@ function reasonAgainst(
     const reached = observed.get(name) ?? 0;
     if (given.to === "float16" && reached > limit)
       return `'${name}' reaches ${reached.toPrecision(4)}, near float16's limit`;
-    const weight = graph.weights.get(name);
+    const weight = graph.weights.get(name) ?? (isNode(node, "Constant") ? constantValue(node) : undefined);
     const reason = weight && weightReason(name, magnitudes(weight), node, given);
     if (reason) return reason;
   }

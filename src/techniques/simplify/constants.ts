@@ -1,9 +1,10 @@
 import { messageOf } from "../../errors.ts";
 import { edit } from "../../graph/edit.ts";
-import type { Attribute, Graph, Node } from "../../graph/graph.ts";
+import type { Graph, Node } from "../../graph/graph.ts";
 import { links, reads } from "../../graph/walk.ts";
 import { packedBytes } from "../../tensor/dtype.ts";
-import { float32, int64, stringTensor, type Tensor } from "../../tensor/tensor.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { constantValue } from "../hoist-constants.ts";
 import { unpacks } from "../unpacking.ts";
 import { constant, type Facts, isDeterministic, type Pass } from "./pass.ts";
 
@@ -28,28 +29,6 @@ export const constantNodes: Pass = {
     });
   },
 };
-
-function constantValue({ attributes }: Node): Tensor | undefined {
-  const [[name, attribute] = ["", undefined]] = Object.entries(attributes) as [string, Attribute][];
-  switch (attribute?.type) {
-    case "tensor":
-      return attribute.value;
-    case "float":
-      return float32([], [attribute.value]);
-    case "floats":
-      return float32([attribute.value.length], attribute.value);
-    case "int":
-      return int64([attribute.value], []);
-    case "ints":
-      return int64(attribute.value);
-    case "string":
-      return name === "value_string" ? stringTensor([], [attribute.value]) : undefined;
-    case "strings":
-      return stringTensor([attribute.value.length], attribute.value);
-    default:
-      return undefined;
-  }
-}
 
 /**
  * Nodes whose inputs are all constant are computed, all in one run, and become initializers, but for those that would
@@ -95,7 +74,12 @@ function foldable(graph: Graph, facts: Facts, blocked: ReadonlySet<Node>): Set<N
 }
 
 function isFoldableKind(node: Node, graph: Graph): boolean {
-  if (!isDeterministic(node) || node.outputs.length === 0 || /Sequence|Optional|^Constant$/.test(node.op)) return false;
+  if (
+    !isDeterministic(node, graph.functions) ||
+    node.outputs.length === 0 ||
+    /Sequence|Optional|^Constant$/.test(node.op)
+  )
+    return false;
   return !unpacks(node, graph);
 }
 

@@ -9,8 +9,8 @@ import {
   stringAttribute,
 } from "../../graph/graph.ts";
 import { links } from "../../graph/walk.ts";
-import { dtypeOfCode } from "../../tensor/dtype.ts";
-import { toFloat32, toNumbers } from "../../tensor/tensor.ts";
+import { knownDtype } from "../../tensor/dtype.ts";
+import { toNumbers } from "../../tensor/tensor.ts";
 import { constant, type Facts, type Pass } from "./pass.ts";
 
 /** Nodes that give back their first input (or the one named): readers read that instead. */
@@ -59,7 +59,7 @@ const rules: Readonly<Record<string, Rule>> = {
   },
   Cast(node, { facts }) {
     const from = facts.types.get(node.inputs[0]!)?.dtype;
-    return from !== undefined && from === dtypeOfCode(intAttribute(node, "to", 0)) ? node.inputs[0] : undefined;
+    return from !== undefined && from === knownDtype(intAttribute(node, "to", 0)) ? node.inputs[0] : undefined;
   },
   Transpose(node) {
     const perm = intsAttribute(node, "perm");
@@ -149,7 +149,7 @@ function neutral(value: number, side: "either" | "right"): Rule {
       const other = constant(graph, node.inputs[index]);
       const source = node.inputs[1 - index];
       if (!other || source === undefined || other.size > 65536 || other.dtype === "string") continue;
-      if (facts.types.get(source)?.dtype !== other.dtype || !toFloat32(other).every((v) => v === value)) continue;
+      if (facts.types.get(source)?.dtype !== other.dtype || !toNumbers(other).every((v) => v === value)) continue;
       const shape = facts.types.get(source)?.shape;
       if (shape && other.size === 1 && other.shape.length <= shape.length) return source;
       const result = facts.types.get(node.outputs[0]!)?.shape;

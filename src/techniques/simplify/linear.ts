@@ -48,12 +48,18 @@ function followers(graph: Graph, facts: Facts, linear: Linear): Follower[] {
   for (let value = linear.node.outputs[0]!; ; ) {
     const node = soleConsumer(graph, value);
     if (!node || !facts.selected(node)) return chain;
-    const rank = facts.types.get(value)?.shape?.length ?? linear.rank;
+    const rank = rankOf(facts, value, linear);
+    if (rank === undefined) return chain;
     const affine = affineOf(graph, node, value, { channels: linear.channels, rank, axis: linear.axis(rank) });
     if (!affine) return chain;
     chain.push({ node, affine });
     value = node.outputs[0]!;
   }
+}
+
+/** Rank of a value beside a linear node: where unknown, as its weight tells; that of MatMul does not. */
+function rankOf(facts: Facts, value: string, { node, rank }: Linear): number | undefined {
+  return facts.types.get(value)?.shape?.length ?? (node.op === "MatMul" ? undefined : rank);
 }
 
 /** Whether the node's weights are its own: changing shared ones would need a copy. */
@@ -82,9 +88,10 @@ export const foldPreceding: Pass = {
       if (!facts.selected(node) || !facts.selected(before) || !soleConsumer(graph, before.outputs[0]!)) return [];
       const linear = linearOf(graph, node);
       const channels = constant(graph, before.inputs[1])?.size ?? 0;
-      const rank = facts.types.get(before.inputs[0]!)?.shape?.length ?? linear?.rank ?? 0;
+      const rank = linear && rankOf(facts, before.inputs[0]!, linear);
+      if (!linear || rank === undefined) return [];
       const affine = affineOf(graph, before, before.inputs[0]!, { channels, rank, axis: 1 });
-      if (!linear || !affine || !owned(graph, facts, linear)) return [];
+      if (!affine || !owned(graph, facts, linear)) return [];
       const change = scaledInputs(graph, linear, affine, rank);
       if (typeof change !== "string") return [{ node, before, change }];
       facts.skip(before, change);

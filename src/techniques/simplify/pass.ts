@@ -1,5 +1,5 @@
 import type { InferredType } from "../../analysis/infer.ts";
-import type { Graph, Node } from "../../graph/graph.ts";
+import { type FunctionDef, type Graph, type Node, subgraphsOf } from "../../graph/graph.ts";
 import type { Runtime } from "../../platform/runtime.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 
@@ -39,8 +39,11 @@ const randomOperators = new Set([
   "Bernoulli",
 ]);
 
-/** Whether a node gives the same outputs for the same inputs each time. */
-export function isDeterministic(node: Node): boolean {
-  if (randomOperators.has(node.op)) return false;
-  return node.op !== "Dropout" || (node.inputs[2] ?? "") === "";
+/** Whether a node, its bodies and the model functions it calls give the same outputs for the same inputs each time. */
+export function isDeterministic(node: Node, functions: readonly FunctionDef[]): boolean {
+  if (randomOperators.has(node.op) || (node.op === "Dropout" && (node.inputs[2] ?? "") !== "")) return false;
+  const called = functions.filter(({ domain, name }) => domain === node.domain && name === node.op);
+  // functions do not call themselves
+  const others = called.length > 0 ? functions.filter((f) => !called.includes(f)) : functions;
+  return [...subgraphsOf(node), ...called].every(({ nodes }) => nodes.every((inner) => isDeterministic(inner, others)));
 }

@@ -51,6 +51,8 @@ function proven(
     const type = name === undefined ? undefined : facts.types.get(name);
     if (!result || !type || outputs.has(name!) || node.outputs.length > 1 || !facts.selected(node)) return [];
     if (!result.values.every((value) => typeof value === "number")) return [];
+    // e.g. Unsqueeze by two axes: more than rank 1
+    if (type.shape && type.shape.length !== (result.scalar ? 0 : 1)) return [];
     const value = integers(type.dtype, result.scalar ? [] : [result.values.length], result.values);
     return value ? [{ node, name: name!, value }] : [];
   });

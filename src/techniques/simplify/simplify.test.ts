@@ -1,7 +1,16 @@
 import { describe, expect, test } from "vitest";
-import { float, type Graph, makeGraph, makeNode, type Node } from "../../graph/graph.ts";
+import {
+  type FunctionDef,
+  float,
+  type Graph,
+  makeGraph,
+  makeNode,
+  type Node,
+  type Subgraph,
+} from "../../graph/graph.ts";
 import { runtime } from "../../platform/node.ts";
 import type { Tensors } from "../../platform/runtime.ts";
+import { floatToHalf } from "../../tensor/half.ts";
 import { float32, int64, type Tensor, tensor } from "../../tensor/tensor.ts";
 import { normal, operators, outputOf, type Skip, sqnr, testContext } from "../testing.ts";
 import { simplify } from "./index.ts";
@@ -294,11 +303,128 @@ describe("what is known becomes constant", () => {
     expect(fixed.inputs[0]!.type).toEqual({ kind: "tensor", dtype: "float32", shape: [2, 4, 6, 6] });
   });
 
+  test("a scalar that becomes a matrix keeps its rank", async () => {
+    const nodes = [
+      makeNode("Shape", ["x"], ["s"]),
+      makeNode("Gather", ["s", "one"], ["d"]),
+      makeNode("Unsqueeze", ["d", "axes"], ["m"]),
+      makeNode("Cast", ["m"], ["f"], { to: 1 }),
+      makeNode("MatMul", ["x", "f"], ["y"]),
+    ];
+    const weights = { one: int64([1], []), axes: int64([0, 1]) };
+    const { graph } = await simplified(graphOf(nodes, weights, ["batch", 4, 6, 1]), {}, { x: normal([2, 4, 6, 1]) });
+    expect([...graph.weights.values()].map(({ shape }) => shape)).toEqual([[1, 1]]);
+  });
+
+  test("float64 constants that float32 can't tell from 0 or 1 stay", async () => {
+    const graph = graphOf(
+      [
+        makeNode("Cast", ["x"], ["d"], { to: 11 }),
+        makeNode("Mul", ["d", "p"], ["m"]),
+        makeNode("Add", ["m", "q"], ["s"]),
+        makeNode("Cast", ["s"], ["y"], { to: 1 }),
+      ],
+      {
+        p: tensor("float64", [], Float64Array.of(1 + 1e-9)),
+        q: tensor("float64", [], Float64Array.of(1e-50)),
+      },
+    );
+    expect((await simplified(graph)).left).toBe("Add 1, Cast 2, Mul 1");
+  });
+
+  test("a Cast from before operator set 6, to a type by name, stays", async () => {
+    const nodes = [makeNode("Cast", ["x"], ["y"], { to: "FLOAT" })];
+    const graph = graphOf(nodes, {}, undefined, { opsets: { "": 5 } });
+    expect(operators((await simplify().apply(graph, testContext(onnx))).nodes)).toBe("Cast 1");
+  });
+
   test("random numbers are drawn anew each time", async () => {
     const nodes = [makeNode("RandomNormal", [], ["r"], { shape: [1] }), makeNode("Add", ["x", "r"], ["y"])];
     const result = await simplify().apply(graphOf(nodes, {}), testContext(onnx));
     expect(operators(result.nodes)).toBe("Add 1, RandomNormal 1");
   });
+
+  test("so are those of functions and bodies", async () => {
+    const draw = makeNode("RandomNormalLike", ["a"], ["b"]);
+    const noise: FunctionDef = {
+      name: "Noise",
+      domain: "own",
+      overload: "",
+      inputs: ["a"],
+      outputs: ["b"],
+      attributes: [],
+      defaults: {},
+      nodes: [draw],
+      opsets: { "": 21 },
+      declared: new Map(),
+    };
+    const body: Subgraph = {
+      name: "body",
+      nodes: [makeNode("RandomNormalLike", ["w"], ["r"]), makeNode("Identity", ["go"], ["on"])],
+      weights: new Map(),
+      sparse: new Map(),
+      inputs: [
+        { name: "i", type: { kind: "tensor", dtype: "int64", shape: [] } },
+        { name: "go", type: { kind: "tensor", dtype: "bool", shape: [] } },
+      ],
+      outputs: [
+        { name: "on", type: { kind: "tensor", dtype: "bool", shape: [] } },
+        { name: "r", type: { kind: "tensor", dtype: "float32", shape: [6] } },
+      ],
+      declared: new Map(),
+    };
+    const nodes = [
+      makeNode("own:Noise", ["w"], ["p"]),
+      makeNode("own:Noise", ["w"], ["q"]),
+      makeNode("Loop", ["times", ""], ["loop"], { body: { type: "graph", value: body } }),
+      makeNode("Sub", ["p", "q"], ["d"]),
+      makeNode("Sum", ["x", "d", "loop"], ["y"]),
+    ];
+    const weights = { w: normal([6]), times: int64([1], []) };
+    const graph = graphOf(nodes, weights, ["batch", 4, 6, 6], { opsets: { "": 21, own: 1 }, functions: [noise] });
+    const result = await simplify().apply(graph, testContext(onnx));
+    expect(operators(result.nodes)).toBe("Loop 1, Noise 2, Sub 1, Sum 1");
+  });
+});
+
+test("batch normalization beside a MatMul of unknown rank stays", async () => {
+  const nodes = [
+    makeNode("Cast", ["x"], ["target"], { to: 7 }),
+    makeNode("Reshape", ["data", "target"], ["r"]),
+    norm("r", "n"),
+    makeNode("MatMul", ["n", "w"], ["y"]),
+  ];
+  const weights = { ...statistics(4), beta: float32([4], [0, 0, 0, 0]), mean: float32([4], [0, 0, 0, 0]) };
+  const graph = makeGraph({
+    nodes,
+    weights: new Map(Object.entries({ ...weights, w: normal([4, 4], 5), data: normal([2, 4, 4], 6) })),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["rank"] } }],
+    outputs: [{ name: "y", type: { kind: "tensor", dtype: "float32" } }],
+  });
+  const { left } = await simplified(graph, {}, { x: float32([3], [2, 4, 4]) });
+  expect(left).toBe("BatchNormalization 1, Cast 1, MatMul 1, Reshape 1");
+});
+
+test("what passes float16 once folded is not folded", async () => {
+  const half = (values: number[], shape = [values.length]): Tensor =>
+    tensor("float16", shape, floatToHalf(Float32Array.from(values), "float16"));
+  const nodes = [
+    makeNode("Cast", ["x"], ["h"], { to: 10 }),
+    makeNode("Conv", ["h", "w"], ["c"]),
+    norm("c", "n"),
+    makeNode("Cast", ["n"], ["y"], { to: 1 }),
+  ];
+  const weights = {
+    w: half([1, 2, 3, 4], [1, 4, 1, 1]),
+    gamma: half([1]),
+    beta: half([0]),
+    mean: half([300]),
+    variance: half([0]),
+  };
+  const skips: Skip[] = [];
+  const result = await simplify().apply(graphOf(nodes, weights), testContext(onnx, skips));
+  expect(operators(result.nodes)).toBe("BatchNormalization 1, Cast 2, Conv 1");
+  expect(skips[0]?.reason).toContain("not finite");
 });
 
 describe("weights", () => {

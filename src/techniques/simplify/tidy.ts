@@ -60,7 +60,7 @@ export const commonSubexpressions: Pass = {
     const doubles: { node: Node; kept: Node }[] = [];
     const numbers = new Map<unknown, number>();
     for (const node of graph.nodes) {
-      const key = keyOf(node, replaced, numbers);
+      const key = isDeterministic(node, graph.functions) ? keyOf(node, replaced, numbers) : undefined;
       if (key === undefined || !facts.selected(node)) continue;
       const kept = first.get(key);
       if (!kept) {
@@ -86,7 +86,7 @@ export const commonSubexpressions: Pass = {
 };
 
 function keyOf(node: Node, replaced: ReadonlyMap<string, string>, numbers: Map<unknown, number>): string | undefined {
-  if (!isDeterministic(node) || node.inputs.length === 0) return undefined;
+  if (node.inputs.length === 0) return undefined;
   const attributes: unknown[] = [];
   for (const name of Object.keys(node.attributes).toSorted()) {
     const value = keyOfAttribute(node.attributes[name]!, numbers);

@@ -105,8 +105,8 @@ export function scaledOutputs(graph: Graph, linear: Linear, affine: Affine): Cha
     const b = biased === "none" ? 0 : biased[biased.length === 1 ? 0 : c]!;
     return b * affine.scale[c]! + affine.shift[c]! / beta;
   });
-  if (!scaled || !shifted.every(Number.isFinite)) return notFinite;
   const offset = encode(weight.dtype, [channels], shifted);
+  if (!scaled || !offset) return notFinite;
   const rescaled = isScalingOnly(affine) !== "none";
   return (draft, node, chain) => {
     const last = chain.at(-1)!;
@@ -151,12 +151,13 @@ export function scaledInputs(graph: Graph, linear: Linear, affine: Affine, rank:
     (sum, c) => (sum * alpha) / beta + (biased === "none" ? 0 : biased[biased.length === 1 ? 0 : c]!),
   );
   const scaled = scaledBy(weight, linear.inputRun, (i) => affine.scale[input(i)]!);
-  if (!scaled || !total.every(Number.isFinite)) return notFinite;
+  const sums = encode(weight.dtype, [channels], total);
+  if (!scaled || !sums) return notFinite;
   return (draft, _, before) => {
     draft.replace(before);
     draft.weights.set(node.inputs[1]!, scaled);
     const inputs = [before.inputs[0]!, ...node.inputs.slice(1)];
-    if (shifts) inputs[2] = biasName(draft, graph, node, bias, encode(weight.dtype, [channels], total));
+    if (shifts) inputs[2] = biasName(draft, graph, node, bias, sums);
     draft.replace(node, { ...node, inputs });
   };
 }
@@ -186,20 +187,19 @@ function biasName(draft: Draft, graph: Graph, node: Node, bias: Tensor | undefin
 function scaledBy(t: Tensor, run: number, factor: (i: number) => number): Tensor | undefined {
   const out = new Float32Array(t.size);
   const values = readFloats(t, 0, t.size, out); // lies in `out` already where it is read from a file
-  let check = 0; // 0 * x is NaN exactly for NaN and infinite x, and NaN stays in the sum
   for (let i = 0; i < values.length; ) {
     const by = factor(i);
-    for (const end = i + run; i < end; i++) {
-      const x = Math.fround(values[i]! * by);
-      out[i] = x;
-      check += 0 * x;
-    }
+    for (const end = i + run; i < end; i++) out[i] = values[i]! * by;
   }
-  return check === 0 ? encode(t.dtype, t.shape, out) : undefined;
+  return encode(t.dtype, t.shape, out);
 }
 
-function encode(dtype: DType, shape: readonly number[], values: Float32Array | Float64Array): Tensor {
+/** Numbers in a float type; undefined where one is not finite there. */
+function encode(dtype: DType, shape: readonly number[], values: Float32Array | Float64Array): Tensor | undefined {
   const floats = values instanceof Float32Array ? values : Float32Array.from(values);
-  if (dtype === "float16" || dtype === "bfloat16") return tensor(dtype, shape, floatToHalf(floats, dtype));
-  return tensor("float32", shape, floats);
+  const half = dtype === "float16" || dtype === "bfloat16";
+  const made = half ? tensor(dtype, shape, floatToHalf(floats, dtype)) : tensor("float32", shape, floats);
+  let check = 0; // 0 * x is NaN exactly for NaN and infinite x, and NaN stays in the sum
+  for (const x of half ? toFloat32(made) : floats) check += 0 * x;
+  return check === 0 ? made : undefined;
 }
