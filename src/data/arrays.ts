@@ -5,7 +5,7 @@ import { dtypes, packedBytes } from "../tensor/dtype.ts";
 import { floatToHalf } from "../tensor/half.ts";
 import { int64, sizeOf, type Tensor, tensor, toFloat32, toNumbers, typed } from "../tensor/tensor.ts";
 import type { Batch } from "./dataset.ts";
-import { datasetOf, type Samples, sortSplits, splitOfName } from "./samples.ts";
+import { bySplit, datasetOf, type Samples, sortSplits } from "./samples.ts";
 import { type DataSource, type DatasetKind, filesNamed, sampleInput } from "./source.ts";
 
 const arrayName = /\.np[yz]$/i;
@@ -23,14 +23,13 @@ export const arrays: DatasetKind = {
   async open(source) {
     const files = filesNamed(source, arrayName);
     const splits = new Map<string, Samples>();
-    for (const file of files) {
-      const split = files.length === 1 ? "all" : splitOfName(file.name);
-      if (split === undefined) continue;
+    const named = files.length === 1 ? new Map([["all", files[0]!]]) : bySplit(source.path, files);
+    for (const [split, file] of named) {
       const bytes = await file.read(0, await file.size());
-      const named = /\.npz$/i.test(file.name)
+      const held = /\.npz$/i.test(file.name)
         ? await readNpz(bytes, (deflated) => source.files.decompress("deflate", deflated), file.path)
         : new Map([[sampleInput(source.options).name, readNpy(bytes, file.path)]]);
-      splits.set(split, samplesOf(source, named, file.path));
+      splits.set(split, samplesOf(source, held, file.path));
     }
     if (splits.size === 0) {
       fail(

@@ -364,3 +364,23 @@ test("values as stored are suspected of lacking normalization", async () => {
   await all(await open(path, [input("x", ["N", 2])], { log: (line) => said.push(line) }));
   expect(said.join()).toContain("values reach 255");
 });
+
+test("names of test and validation files win over the word data in them", async () => {
+  const npz = (...x: number[]) => writeNpz(new Map([["x", float32([x.length, 1], x)]]));
+  const path = folder("split-names", {
+    "train_data.npz": npz(1),
+    "data_test.npz": npz(2, 3),
+    "val_data.npz": npz(4, 5, 6),
+  });
+  const data = await open(path, [input("x", ["N", 1])]);
+  expect(data.splits.map((split) => [split, data.size(split)])).toEqual([
+    ["train", 1],
+    ["val", 3],
+    ["test", 2],
+  ]);
+  const tables = folder("split-tables", { "data.csv": "a,y\n1,0\n", "data_test.csv": "a,y\n2,1\n3,0\n" });
+  const table = await open(tables, [input("x", ["N", 1])]);
+  expect([table.size("train"), table.size("test")]).toEqual([1, 2]);
+  const twice = folder("split-twice", { "data.npz": npz(1), "train.npz": npz(2) });
+  await expect(open(twice, [input("x", ["N", 1])])).rejects.toThrow("'data.npz' and 'train.npz' both name");
+});
