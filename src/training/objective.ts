@@ -84,7 +84,7 @@ export async function objectiveFor(
   let model = student;
   if (teacher) model = withTeacher(converted(model), converted(teacher));
   if (lossGraph) model = withLoss(converted(model), converted(lossGraph), { output, labels });
-  const target = labels && !lossGraph ? targetFor(labels, shape, options.loss, softLabels) : undefined;
+  const target = labels && !lossGraph ? targetFor(labels, shape, options.loss, softLabels, options.ignore) : undefined;
   const hard = target ? labelLoss(student, output, target, options) : lossGraph && graphLoss(lossGraph);
   const share = teacher ? (options.teacherWeight ?? (hard ? 0.9 : 1)) : 0;
   const soft = teacher && share > 0 ? teacherLoss(teacher, { student, outputs, shape, target }, options) : undefined;
