@@ -104,6 +104,8 @@ async function readLabels(
   const missing = rows.find((row) => !names.has(row[file]!));
   if (missing) fail(path, `names '${missing[file]}', which is not in the folder`, "Remove the row or add the image");
   const cells = rows.map((row) => row[label] ?? "");
+  const blank = cells.findIndex((cell) => cell.trim() === "");
+  if (blank >= 0) fail(path, `has no label for '${rows[blank]![file]}'`, "Fill it in or remove the row");
   const paths = rows.map((row) => `${folder}/${row[file]}`);
   if (cells.every((cell) => /^\d+$/.test(cell))) {
     return { images: paths.map((image, i) => ({ path: image, label: Number(cells[i]) })) };

@@ -384,3 +384,14 @@ test("names of test and validation files win over the word data in them", async 
   const twice = folder("split-twice", { "data.npz": npz(1), "train.npz": npz(2) });
   await expect(open(twice, [input("x", ["N", 1])])).rejects.toThrow("'data.npz' and 'train.npz' both name");
 });
+
+test("a row without a label is an error, not a class of its own", async () => {
+  const table = folder("blank-table", { "t.csv": "a,y\n1,0\n2,\n3,10\n" });
+  await expect(open(table, [input("x", ["N", 1])])).rejects.toThrow("column 'y' has no label");
+  const image = await sharp({ create: { width: 2, height: 2, channels: 3, background: "red" } })
+    .png()
+    .toBuffer();
+  const files = { "a.png": image, "b.png": image, "labels.csv": "file,label\na.png,3\nb.png,\n" };
+  const images = open(folder("blank-images", files), [input("x", ["N", 3, 2, 2])]);
+  await expect(images).rejects.toThrow("no label for 'b.png'");
+});

@@ -42,6 +42,9 @@ function openTables(source: DataSource, tables: ReadonlyMap<string, Table>): Dat
   const label = labelColumn(source, header);
   const features = header.flatMap((_, i) => (i === label ? [] : [i]));
   const cells = [...tables.values()].flatMap(({ rows }) => (label === undefined ? [] : rows.map((row) => row[label]!)));
+  if (cells.some((cell) => cell.trim() === "")) {
+    fail(source.path, `column '${header[label!]}' has no label in some row`, "Fill in or remove the rows without one");
+  }
   const text = cells.some((cell) => !isNumber(cell));
   const classes = text ? [...new Set(cells)].sort() : undefined;
   const index = classes && new Map(classes.map((name, i) => [name, i]));
