@@ -122,3 +122,34 @@ test("batches of any size become batches of the size wanted", async () => {
     /'x' is int64 \[2\] for each sample in one, int64 \[3\] in another/,
   );
 });
+
+test("images with channels last are changed as those with channels first", async () => {
+  const { channels, scale, mean, std } = preprocess;
+  const last = await openDataset(folder, nodeFiles, {
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["n", 32, 32, 3] } }],
+    preprocess: { channels, scale, mean, std, layout: "NHWC" },
+  });
+  const short = { ...plan, until: 1 };
+  const [first] = await all(plannedBatches(dataset, short));
+  const [other] = await all(plannedBatches(last, { ...short, images: { ...plan.images!, channelsLast: true } }));
+  const [x, y] = [toFloat32(first!.inputs.x!), toFloat32(other!.inputs.x!)];
+  expect(other!.inputs.x!.shape).toEqual([4, 32, 32, 3]);
+  const moved = y.map((_, i) => x[Math.floor(i / 3072) * 3072 + (i % 3) * 1024 + Math.floor((i % 3072) / 3)]!);
+  expect(y).toEqual(moved);
+});
+
+test("mixup blends images that have no labels, and refuses labels that can't be blended", async () => {
+  const { classes: _, ...images } = { ...plan.images!, options: augmentOptions.parse({ mixup: 0.5 }) };
+  const mixed = { ...plan, until: 1, images };
+  await expect(all(plannedBatches(dataset, mixed))).rejects.toThrow("integer labels can't be blended");
+  const unlabelled: Dataset = {
+    ...dataset,
+    async *batches(options) {
+      for await (const { labels, ...rest } of dataset.batches(options)) yield rest;
+    },
+  };
+  const { images: __, ...bare } = mixed;
+  const [stored] = await all(plannedBatches(unlabelled, bare));
+  const [blended] = await all(plannedBatches(unlabelled, mixed));
+  expect(toFloat32(blended!.inputs.x!)).not.toEqual(toFloat32(stored!.inputs.x!));
+});

@@ -187,3 +187,23 @@ test.each([
   // logits 1, 2 of class 0 and 3, 4 of class 1
   expect((await lossOf(objective, given)).loss).toBeCloseTo((Math.log1p(Math.E) + Math.log1p(Math.exp(-1))) / 2, 6);
 });
+
+test.each([
+  [[1, 3, 8, 8], { input: "x", channelsLast: false }],
+  [[1, 8, 8, 3], { input: "x", channelsLast: true }],
+  [[1, 4, 8, 8], { input: "x", channelsLast: false }],
+  [[1, 8, 8, 4], { input: "x", channelsLast: true }],
+  [[1, 4, 8, 3], { input: "x", channelsLast: true }],
+  [[1, 8, 8, 8], undefined],
+  [[1, 8, 3], undefined],
+])("images are inputs of 1, 3 or 4 channels: %j", async (shape, images) => {
+  const model = makeGraph({
+    nodes: [makeNode("Mul", ["x", "w"], ["y"])],
+    weights: new Map([["w", float32([1], [2])]]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape } }],
+    outputs: [{ name: "y" }],
+  });
+  const pixels = float32(shape, new Float32Array(shape.reduce((a, b) => a * b)));
+  const given: Batch = { inputs: { x: pixels }, labels: pixels, size: 1 };
+  expect((await objectiveFor(model, onnx, given, objectiveOptions.parse({}))).images).toEqual(images);
+});
