@@ -18,6 +18,7 @@ const labelName = /^(labels?|y|targets?|classes)$/i;
  */
 export const arrays: DatasetKind = {
   name: "arrays",
+  asStored: true,
   summary: "a .npz or .npy file, or a folder with train.npz, test.npz, ...; arrays named like the model's inputs",
   detect: (source) => source.entries.some(({ kind, name }) => kind === "file" && arrayName.test(name)),
   async open(source) {

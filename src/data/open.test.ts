@@ -363,6 +363,13 @@ test("values as stored are suspected of lacking normalization", async () => {
   const said: string[] = [];
   await all(await open(path, [input("x", ["N", 2])], { log: (line) => said.push(line) }));
   expect(said.join()).toContain("values reach 255");
+  // arrays are fed as stored, so a scale is no remedy
+  const scaled: string[] = [];
+  await all(await open(path, [input("x", ["N", 2])], { preprocess: { scale: 1 / 255 }, log: (s) => scaled.push(s) }));
+  expect(scaled.join()).toContain("normalize them in the data");
+  const table = folder("large-table", { "t.csv": "a,b,y\n200,255,0\n" });
+  await all(await open(table, [input("x", ["N", 2])], { log: (line) => said.push(line) }));
+  expect(said.join()).toContain("give scale, mean and std");
 });
 
 test("names of test and validation files win over the word data in them", async () => {
