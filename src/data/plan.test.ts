@@ -82,6 +82,24 @@ test("another thread gives the same batches, and the same errors", async () => {
   await expect(all(remote.batches({ batch: 24 }))).rejects.toThrow(/closed/);
 });
 
+test("another thread sets the same samples apart", async () => {
+  const remote = await open(true);
+  const cut = (data: Dataset): Dataset => data.holdOut!(data.splits[0]!, 0.25, 5).holdOut!("val", 0.5, 6);
+  const [here, there] = [cut(dataset), cut(remote)];
+  const sizes = ({ splits, size }: Dataset) => splits.map((split) => [split, size(split)]);
+  expect(sizes(there)).toEqual(sizes(here));
+  const short = { ...plan, perEpoch: 4, until: 4 };
+  expect(digests(await all(there.planned!(short)))).toEqual(digests(await all(plannedBatches(here, short))));
+  for (const split of here.splits) {
+    const read = { batch: 7, split };
+    expect(digests(await all(there.batches(read)))).toEqual(digests(await all(here.batches(read))));
+  }
+  // what was opened stays whole
+  expect(digests(await all(remote.batches({ batch: 24 })))).toEqual(digests(await all(dataset.batches({ batch: 24 }))));
+  expect(() => remote.holdOut!(remote.splits[0]!, 0.001, 1)).toThrow("can't be set apart");
+  remote.close!();
+});
+
 test("what can't be opened fails as it does without a thread", async () => {
   const missing = openDataset(join(folder, "none"), nodeFiles, { inputs, background: true });
   await expect(missing).rejects.toThrow(/there is no such file or folder/);

@@ -38,10 +38,7 @@ export function datasetOf(name: string, splits: ReadonlyMap<string, Samples>, cl
 /** Samples in two parts drawn by a seed, the second one a share of them. */
 function cut(name: string, samples: Samples, share: number, seed: number): readonly [Samples, Samples] {
   const { count } = samples;
-  const held = Math.round(count * share);
-  if (held === 0 || held === count) {
-    fail(name, `a share of ${share} of ${count} samples can't be set apart`, "Give more data or another share");
-  }
+  const held = heldCount(name, count, share);
   const order = random(seed).shuffle(Uint32Array.from({ length: count }, (_, i) => i));
   const part = (from: number, to: number): Samples => {
     // in stored order: what is read together lies together
@@ -49,6 +46,17 @@ function cut(name: string, samples: Samples, share: number, seed: number): reado
     return { count: places.length, read: (indices) => samples.read(indices.map((i) => places[i]!)) };
   };
   return [part(held, count), part(0, held)];
+}
+
+/**
+ * How many of the samples a share is.
+ *
+ * @throws PareError where it is none or all of them
+ */
+export function heldCount(name: string, count: number, share: number): number {
+  const held = Math.round(count * share);
+  if (held > 0 && held < count) return held;
+  return fail(name, `a share of ${share} of ${count} samples can't be set apart`, "Give more data or another share");
 }
 
 /**
