@@ -5,7 +5,7 @@ import { dtypes, packedBytes } from "../tensor/dtype.ts";
 import { floatToHalf } from "../tensor/half.ts";
 import { int64, sizeOf, type Tensor, tensor, toFloat32, toNumbers, typed } from "../tensor/tensor.ts";
 import type { Batch } from "./dataset.ts";
-import { datasetOf, type Samples, sortSplits, splitOfName } from "./samples.ts";
+import { bySplit, datasetOf, type Samples, sortSplits } from "./samples.ts";
 import { type DataSource, type DatasetKind, filesNamed, sampleInput } from "./source.ts";
 
 const arrayName = /\.np[yz]$/i;
@@ -18,19 +18,19 @@ const labelName = /^(labels?|y|targets?|classes)$/i;
  */
 export const arrays: DatasetKind = {
   name: "arrays",
+  asStored: true,
   summary: "a .npz or .npy file, or a folder with train.npz, test.npz, ...; arrays named like the model's inputs",
   detect: (source) => source.entries.some(({ kind, name }) => kind === "file" && arrayName.test(name)),
   async open(source) {
     const files = filesNamed(source, arrayName);
     const splits = new Map<string, Samples>();
-    for (const file of files) {
-      const split = files.length === 1 ? "all" : splitOfName(file.name);
-      if (split === undefined) continue;
+    const named = files.length === 1 ? new Map([["all", files[0]!]]) : bySplit(source.path, files);
+    for (const [split, file] of named) {
       const bytes = await file.read(0, await file.size());
-      const named = /\.npz$/i.test(file.name)
+      const held = /\.npz$/i.test(file.name)
         ? await readNpz(bytes, (deflated, most) => source.files.decompress("deflate", deflated, most), file.path)
         : new Map([[sampleInput(source.options).name, readNpy(bytes, file.path)]]);
-      splits.set(split, samplesOf(source, named, file.path));
+      splits.set(split, samplesOf(source, held, file.path));
     }
     if (splits.size === 0) {
       fail(

@@ -60,7 +60,7 @@ export function augment({ images, labels }: ImageBatch, options: AugmentOptions,
     move(from, to, size, dx, dy, options.randomFlip && random.next() < 0.5);
     if (options.cutout > 0) blank(to, size, options.cutout, random);
   }
-  if (options.mixup > 0 && labels) return mix(out, labels, images.shape, options.mixup, random);
+  if (options.mixup > 0) return mix(out, labels, images.shape, options.mixup, random);
   return { images: float32(images.shape, out), ...(labels && { labels }) };
 }
 
@@ -135,10 +135,10 @@ function resample(
   }
 }
 
-/** Each sample blended with another by one share λ ~ Beta(α, α), labels too. */
+/** Each sample blended with another by one share λ ~ Beta(α, α), labels too where there are any. */
 function mix(
   images: Float32Array,
-  labels: Tensor,
+  labels: Tensor | undefined,
   shape: readonly number[],
   alpha: number,
   random: Random,
@@ -154,7 +154,8 @@ function mix(
     }
     return out;
   };
-  return { images: float32(shape, blend(images)), labels: float32(labels.shape, blend(toFloat32(labels))) };
+  const blended = labels && float32(labels.shape, blend(toFloat32(labels)));
+  return { images: float32(shape, blend(images)), ...(blended && { labels: blended }) };
 }
 
 /** Beta(α, α), by Jöhnk's rejection for α <= 1 and as a ratio of gammas above. */

@@ -2,8 +2,9 @@ import { fail } from "../errors.ts";
 import type { Thread } from "../platform/thread.ts";
 import type { Batch, Dataset } from "./dataset.ts";
 import type { Files } from "./files.ts";
+import { heldCount, sortSplits } from "./samples.ts";
 import type { DatasetOptions } from "./source.ts";
-import { type Answer, type DatasetFacts, opening, type Request, unpackBatch, unpackError } from "./wire.ts";
+import { type Answer, type Cut, type DatasetFacts, opening, type Request, unpackBatch, unpackError } from "./wire.ts";
 
 /**
  * Opens a dataset in another thread, where its batches are read, decoded and changed while this one computes.
@@ -33,22 +34,33 @@ export async function openInBackground(
   }
 }
 
-function remoteDataset(link: Link, { name, sizes, classes }: DatasetFacts): Dataset {
+function remoteDataset(link: Link, facts: DatasetFacts, cuts: readonly Cut[] = []): Dataset {
+  const { name, sizes, classes, divisible } = facts;
   const known = new Map(sizes);
   const splits = [...known.keys()];
+  const size = (split = splits[0]!): number | undefined => {
+    if (known.has(split)) return known.get(split);
+    return fail(name, `it has no split '${split}'`, `It has ${splits.map((s) => `'${s}'`).join(", ")}`);
+  };
+  const holdOut = (split: string, share: number, seed: number): Dataset => {
+    const count = size(split) ?? 0;
+    const held = heldCount(name, count, share);
+    const parts = sortSplits(new Map([...known, [split, count - held], ["val", held]]));
+    return remoteDataset(link, { ...facts, sizes: [...parts] }, [...cuts, { split, share, seed }]);
+  };
   return {
     name,
     splits,
-    size(split = splits[0]!) {
-      if (known.has(split)) return known.get(split);
-      return fail(name, `it has no split '${split}'`, `It has ${splits.map((s) => `'${s}'`).join(", ")}`);
-    },
+    size,
     ...(classes && { classes }),
-    batches: (options) => link.stream({ batches: options }),
-    planned: (plan) => link.stream({ planned: plan }),
+    ...(divisible && { holdOut }),
+    batches: (options) => link.stream({ batches: options }, cuts),
+    planned: (plan) => link.stream({ planned: plan }, cuts),
     close: () => link.close(),
   };
 }
+
+type Start = Extract<Request, { kind: "start" }>;
 
 /** Requests and answers between this thread and the dataset's. */
 class Link {
@@ -82,10 +94,10 @@ class Link {
   }
 
   /** Batches as they arrive; taking one asks for another. */
-  async *stream(what: Extract<Request, { kind: "start" }>["what"]): AsyncGenerator<Batch> {
+  async *stream(what: Start["what"], cuts: readonly Cut[]): AsyncGenerator<Batch> {
     const stream = this.#streams++;
     try {
-      for await (const answer of this.#answers(stream, { kind: "start", stream, what })) {
+      for await (const answer of this.#answers(stream, { kind: "start", stream, what, cuts })) {
         if (answer.kind === "done") return;
         if (answer.kind !== "batch") continue;
         this.#thread.post({ kind: "more", stream } satisfies Request);

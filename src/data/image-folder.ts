@@ -3,7 +3,7 @@ import { int64 } from "../tensor/tensor.ts";
 import { parseTable } from "./csv.ts";
 import { type FittedPicture, fitPicture, fittedToTensor } from "./image.ts";
 import type { ImagePlan } from "./preprocess.ts";
-import { datasetOf, type Samples, sortSplits, splitOfName } from "./samples.ts";
+import { bySplit, datasetOf, type Samples, sortSplits, splitOfName } from "./samples.ts";
 import { type DataSource, type DatasetKind, imagePlan } from "./source.ts";
 
 const imageName = /\.(jpe?g|png|webp|gif|bmp|tiff?|avif)$/i;
@@ -38,7 +38,7 @@ export const imageFolder: DatasetKind = {
     }
     const splits = new Map<string, Samples>();
     let shared: readonly string[] | undefined;
-    for (const { name } of splitFolders) {
+    for (const [split, { name }] of bySplit(source.path, splitFolders)) {
       const { images, classes } = await readFolder(source, `${source.path}/${name}`);
       if (shared && classes && classes.join() !== shared.join()) {
         fail(
@@ -48,7 +48,7 @@ export const imageFolder: DatasetKind = {
         );
       }
       shared ??= classes;
-      splits.set(splitOfName(name)!, samplesOf(source, images, plan));
+      splits.set(split, samplesOf(source, images, plan));
     }
     return datasetOf(source.path, sortSplits(splits), shared);
   },
@@ -104,6 +104,8 @@ async function readLabels(
   const missing = rows.find((row) => !names.has(row[file]!));
   if (missing) fail(path, `names '${missing[file]}', which is not in the folder`, "Remove the row or add the image");
   const cells = rows.map((row) => row[label] ?? "");
+  const blank = cells.findIndex((cell) => cell.trim() === "");
+  if (blank >= 0) fail(path, `has no label for '${rows[blank]![file]}'`, "Fill it in or remove the row");
   const paths = rows.map((row) => `${folder}/${row[file]}`);
   if (cells.every((cell) => /^\d+$/.test(cell))) {
     return { images: paths.map((image, i) => ({ path: image, label: Number(cells[i]) })) };

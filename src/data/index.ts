@@ -43,7 +43,7 @@ export async function openDataset(path: string, files: Files, options: DatasetOp
       const dataset = await kind.open(source);
       const chosen = split === undefined ? dataset : onlySplits(dataset, [split]);
       const { holdOut } = options;
-      return watched(holdOut ? withValidation(chosen, chosen.splits[0]!, holdOut) : chosen, options);
+      return watched(holdOut ? withValidation(chosen, chosen.splits[0]!, holdOut) : chosen, kind, options);
     }
   }
   const known = datasetKinds.map(({ summary }) => summary).join("; ");
@@ -59,20 +59,21 @@ async function lookAt(path: string, files: Files, options: DatasetOptions): Prom
 }
 
 /** Refuses values that are not finite, and says once when the values look as if normalization was forgotten. */
-function watched(dataset: Dataset, options: DatasetOptions): Dataset {
+function watched(dataset: Dataset, kind: DatasetKind, options: DatasetOptions): Dataset {
   let first = true;
   const { holdOut } = dataset;
   return {
     ...dataset,
-    ...(holdOut && { holdOut: (split, share, seed) => watched(holdOut(split, share, seed), options) }),
+    ...(holdOut && { holdOut: (split, share, seed) => watched(holdOut(split, share, seed), kind, options) }),
     async *batches(wanted) {
       for await (const batch of dataset.batches(wanted)) {
         const largest = largestMagnitude(batch, dataset.name);
-        if (first && largest > 30 && options.preprocess?.scale === undefined) {
-          options.log?.(
-            `${dataset.name}: values reach ${Number(largest.toPrecision(3))}, most networks expect about -3..3. ` +
-              "If the model does, give scale, mean and std in <model>.pare.yaml.",
-          );
+        if (first && largest > 30 && (kind.asStored || options.preprocess?.scale === undefined)) {
+          const remedy = kind.asStored
+            ? "normalize them in the data: scale, mean and std are not applied to it."
+            : "give scale, mean and std in <model>.pare.yaml.";
+          const reach = `${dataset.name}: values reach ${Number(largest.toPrecision(3))}`;
+          options.log?.(`${reach}, most networks expect about -3..3. If the model does, ${remedy}`);
         }
         first = false;
         yield batch;

@@ -11,6 +11,7 @@ import { type DatasetKind, pathOf } from "./source.ts";
  */
 export const userModule: DatasetKind = {
   name: "module",
+  asStored: true,
   summary: "a JavaScript or TypeScript module whose default export yields batches",
   detect: ({ kind, path }) => kind === "file" && /\.([cm]?js|[cm]?ts)$/i.test(path),
   async open(source) {

@@ -82,6 +82,24 @@ test("another thread gives the same batches, and the same errors", async () => {
   await expect(all(remote.batches({ batch: 24 }))).rejects.toThrow(/closed/);
 });
 
+test("another thread sets the same samples apart", async () => {
+  const remote = await open(true);
+  const cut = (data: Dataset): Dataset => data.holdOut!(data.splits[0]!, 0.25, 5).holdOut!("val", 0.5, 6);
+  const [here, there] = [cut(dataset), cut(remote)];
+  const sizes = ({ splits, size }: Dataset) => splits.map((split) => [split, size(split)]);
+  expect(sizes(there)).toEqual(sizes(here));
+  const short = { ...plan, perEpoch: 4, until: 4 };
+  expect(digests(await all(there.planned!(short)))).toEqual(digests(await all(plannedBatches(here, short))));
+  for (const split of here.splits) {
+    const read = { batch: 7, split };
+    expect(digests(await all(there.batches(read)))).toEqual(digests(await all(here.batches(read))));
+  }
+  // what was opened stays whole
+  expect(digests(await all(remote.batches({ batch: 24 })))).toEqual(digests(await all(dataset.batches({ batch: 24 }))));
+  expect(() => remote.holdOut!(remote.splits[0]!, 0.001, 1)).toThrow("can't be set apart");
+  remote.close!();
+});
+
 test("what can't be opened fails as it does without a thread", async () => {
   const missing = openDataset(join(folder, "none"), nodeFiles, { inputs, background: true });
   await expect(missing).rejects.toThrow(/there is no such file or folder/);
@@ -121,4 +139,35 @@ test("batches of any size become batches of the size wanted", async () => {
   await expect(all(plannedBatches(mixed, { ...bare, perEpoch: 1, until: 1, batch: 2, masks: [] }))).rejects.toThrow(
     /'x' is int64 \[2\] for each sample in one, int64 \[3\] in another/,
   );
+});
+
+test("images with channels last are changed as those with channels first", async () => {
+  const { channels, scale, mean, std } = preprocess;
+  const last = await openDataset(folder, nodeFiles, {
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape: ["n", 32, 32, 3] } }],
+    preprocess: { channels, scale, mean, std, layout: "NHWC" },
+  });
+  const short = { ...plan, until: 1 };
+  const [first] = await all(plannedBatches(dataset, short));
+  const [other] = await all(plannedBatches(last, { ...short, images: { ...plan.images!, channelsLast: true } }));
+  const [x, y] = [toFloat32(first!.inputs.x!), toFloat32(other!.inputs.x!)];
+  expect(other!.inputs.x!.shape).toEqual([4, 32, 32, 3]);
+  const moved = y.map((_, i) => x[Math.floor(i / 3072) * 3072 + (i % 3) * 1024 + Math.floor((i % 3072) / 3)]!);
+  expect(y).toEqual(moved);
+});
+
+test("mixup blends images that have no labels, and refuses labels that can't be blended", async () => {
+  const { classes: _, ...images } = { ...plan.images!, options: augmentOptions.parse({ mixup: 0.5 }) };
+  const mixed = { ...plan, until: 1, images };
+  await expect(all(plannedBatches(dataset, mixed))).rejects.toThrow("integer labels can't be blended");
+  const unlabelled: Dataset = {
+    ...dataset,
+    async *batches(options) {
+      for await (const { labels, ...rest } of dataset.batches(options)) yield rest;
+    },
+  };
+  const { images: __, ...bare } = mixed;
+  const [stored] = await all(plannedBatches(unlabelled, bare));
+  const [blended] = await all(plannedBatches(unlabelled, mixed));
+  expect(toFloat32(blended!.inputs.x!)).not.toEqual(toFloat32(stored!.inputs.x!));
 });

@@ -1,11 +1,20 @@
 import { fail } from "../errors.ts";
 import { type Random, random } from "../random.ts";
 import { dtypes } from "../tensor/dtype.ts";
-import { float32, sizeOf, type Tensor, toNumbers } from "../tensor/tensor.ts";
+import { float32, sizeOf, type Tensor, toFloat32, toNumbers } from "../tensor/tensor.ts";
 import { type AugmentOptions, augment } from "./augment.ts";
 import type { Batch, Dataset } from "./dataset.ts";
 import { hideTokens, type TokenMasking } from "./mask-tokens.ts";
 import { regrouped } from "./regroup.ts";
+
+/** The input that takes images. */
+export interface ImageInput {
+  readonly input: string;
+  /** Whether they are [n, height, width, channels], not [n, channels, height, width]. */
+  readonly channelsLast?: boolean;
+  /** Labels become distributions over so many classes, so that they can be blended. */
+  readonly classes?: number;
+}
 
 /** Which batches training takes, and what is done to them: plain data, so that another thread can make them. */
 export interface BatchPlan {
@@ -19,8 +28,8 @@ export interface BatchPlan {
   readonly until: number;
   /** Everything random in a batch is drawn from this and from the number of its step. */
   readonly seed: number;
-  /** Images to change at random: the input that takes them; with `classes` labels become distributions over these. */
-  readonly images?: { readonly input: string; readonly options: AugmentOptions; readonly classes?: number };
+  /** Images to change at random. */
+  readonly images?: ImageInput & { readonly options: AugmentOptions };
   /** Tokens to hide at random, which become the labels. */
   readonly tokens?: TokenMasking;
   /** Further inputs: dropout masks of 0 and 1 / keep. */
@@ -66,12 +75,41 @@ function changed(read: Batch, { images, tokens, masks }: BatchPlan, r: Random): 
   return { ...batch, inputs };
 }
 
-function augmented(batch: Batch, { input, options, classes }: NonNullable<BatchPlan["images"]>, r: Random): Batch {
+function augmented(batch: Batch, images: NonNullable<BatchPlan["images"]>, r: Random): Batch {
+  const { input, options, classes, channelsLast } = images;
   const given = batch.labels && classes !== undefined ? oneHot(batch.labels, classes) : batch.labels;
   const blended = given && dtypes[given.dtype].kind === "float" ? given : undefined;
-  const made = augment({ images: batch.inputs[input]!, ...(blended && { labels: blended }) }, options, r);
+  if (options.mixup > 0 && given && !blended) fail("train", "integer labels can't be blended", "Turn mixup off");
+  const stored = batch.inputs[input]!;
+  const read = channelsLast ? channelsFirst(stored) : stored;
+  const made = augment({ images: read, ...(blended && { labels: blended }) }, options, r);
+  const written = channelsLast ? channelsBack(made.images) : made.images;
   const labels = made.labels ?? given;
-  return { ...batch, inputs: { ...batch.inputs, [input]: made.images }, ...(labels && { labels }) };
+  return { ...batch, inputs: { ...batch.inputs, [input]: written }, ...(labels && { labels }) };
+}
+
+/** [n, height, width, channels] as [n, channels, height, width]. */
+function channelsFirst(t: Tensor): Tensor {
+  const [n, height, width, channels] = t.shape as [number, number, number, number];
+  return float32([n, channels, height, width], transposed(toFloat32(t), height * width, channels));
+}
+
+/** [n, channels, height, width] as [n, height, width, channels]. */
+function channelsBack(t: Tensor): Tensor {
+  const [n, channels, height, width] = t.shape as [number, number, number, number];
+  return float32([n, height, width, channels], transposed(toFloat32(t), channels, height * width));
+}
+
+/** Every matrix of rows x columns in a run of them, transposed. */
+function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
+  const out = new Float32Array(values.length);
+  const size = rows * columns;
+  for (let start = 0; start < values.length; start += size) {
+    for (let r = 0; r < rows; r++) {
+      for (let c = 0; c < columns; c++) out[start + c * rows + r] = values[start + r * columns + c]!;
+    }
+  }
+  return out;
 }
 
 /**

@@ -38,10 +38,7 @@ export function datasetOf(name: string, splits: ReadonlyMap<string, Samples>, cl
 /** Samples in two parts drawn by a seed, the second one a share of them. */
 function cut(name: string, samples: Samples, share: number, seed: number): readonly [Samples, Samples] {
   const { count } = samples;
-  const held = Math.round(count * share);
-  if (held === 0 || held === count) {
-    fail(name, `a share of ${share} of ${count} samples can't be set apart`, "Give more data or another share");
-  }
+  const held = heldCount(name, count, share);
   const order = random(seed).shuffle(Uint32Array.from({ length: count }, (_, i) => i));
   const part = (from: number, to: number): Samples => {
     // in stored order: what is read together lies together
@@ -49,6 +46,17 @@ function cut(name: string, samples: Samples, share: number, seed: number): reado
     return { count: places.length, read: (indices) => samples.read(indices.map((i) => places[i]!)) };
   };
   return [part(held, count), part(0, held)];
+}
+
+/**
+ * How many of the samples a share is.
+ *
+ * @throws PareError where it is none or all of them
+ */
+export function heldCount(name: string, count: number, share: number): number {
+  const held = Math.round(count * share);
+  if (held > 0 && held < count) return held;
+  return fail(name, `a share of ${share} of ${count} samples can't be set apart`, "Give more data or another share");
 }
 
 /**
@@ -74,15 +82,37 @@ export function evaluationSplit(dataset: Dataset): string {
   return ["test", "val"].find((split) => dataset.splits.includes(split)) ?? dataset.splits[0]!;
 }
 
+// "data" last: test_data is no training data
 const splitNames: readonly (readonly [pattern: RegExp, split: string])[] = [
-  [/(^|[^a-z])(train|training|trn|data_batch|data)([^a-z]|$)/i, "train"],
+  [/(^|[^a-z])(train|training|trn)([^a-z]|$)/i, "train"],
   [/(^|[^a-z])(val|valid|validation|dev)([^a-z]|$)/i, "val"],
-  [/(^|[^a-z])(test|testing|t10k|tst|test_batch)([^a-z]|$)/i, "test"],
+  [/(^|[^a-z])(test|testing|t10k|tst)([^a-z]|$)/i, "test"],
+  [/(^|[^a-z])data([^a-z]|$)/i, "train"],
 ];
 
 /** The split that a file's or folder's name tells, if it does: "train", "val" or "test". */
 export function splitOfName(name: string): string | undefined {
   return splitNames.find(([pattern]) => pattern.test(name))?.[1];
+}
+
+/**
+ * Files or folders by the split that their names tell; those whose names tell none are left out.
+ *
+ * @throws PareError where two tell the same
+ */
+export function bySplit<T extends { readonly name: string }>(who: string, members: readonly T[]): Map<string, T> {
+  const found = new Map<string, T>();
+  for (const member of members) {
+    const split = splitOfName(member.name);
+    if (split === undefined) continue;
+    const other = found.get(split);
+    if (other) {
+      const names = `'${other.name}' and '${member.name}'`;
+      fail(who, `${names} both name the split '${split}'`, "Rename or remove one, or give the path of one");
+    }
+    found.set(split, member);
+  }
+  return found;
 }
 
 /** Splits in the order train, val, test, then others by name: the first is the default. */

@@ -4,7 +4,7 @@ import type { Batch, Dataset } from "./dataset.ts";
 import type { Files } from "./files.ts";
 import { openDataset } from "./index.ts";
 import { plannedBatches } from "./plan.ts";
-import { type Answer, madeAhead, opening, packBatch, packError, type Request } from "./wire.ts";
+import { type Answer, type Cut, madeAhead, opening, packBatch, packError, type Request } from "./wire.ts";
 
 /** A stream that is being sent. */
 interface Stream {
@@ -20,21 +20,33 @@ export function serve(port: ThreadPort, files: Files): void {
   const answer = (message: Answer, moved?: readonly ArrayBuffer[]): void => port.post(message, moved);
   const streams = new Map<number, Stream>();
   let dataset: Dataset;
+  // cutting shuffles all samples, and the same cuts come again with every stream
+  const parts = new Map<string, Dataset>();
+  const partOf = (cuts: readonly Cut[]): Dataset => {
+    const last = cuts.at(-1);
+    if (!last) return dataset;
+    const key = JSON.stringify(cuts);
+    const part = parts.get(key) ?? partOf(cuts.slice(0, -1)).holdOut!(last.split, last.share, last.seed);
+    parts.set(key, part);
+    return part;
+  };
   const open = async ({ path, options }: Extract<Request, { kind: "open" }>): Promise<void> => {
     try {
       dataset = await openDataset(path, files, { ...options, log: (message) => answer({ kind: "log", message }) });
       const { name, splits, classes } = dataset;
       const sizes = splits.map((split) => [split, dataset.size(split)] as const);
-      answer({ kind: "opened", stream: opening, facts: { name, sizes, ...(classes && { classes }) } });
+      const divisible = dataset.holdOut !== undefined;
+      answer({ kind: "opened", stream: opening, facts: { name, sizes, divisible, ...(classes && { classes }) } });
     } catch (error) {
       answer({ kind: "failed", stream: opening, error: packError(error) });
     }
   };
-  const start = async ({ stream, what }: Extract<Request, { kind: "start" }>): Promise<void> => {
+  const start = async ({ stream, what, cuts }: Extract<Request, { kind: "start" }>): Promise<void> => {
     const state: Stream = { wanted: madeAhead, stopped: false, wake() {} };
     streams.set(stream, state);
     try {
-      const batches = "planned" in what ? plannedBatches(dataset, what.planned) : dataset.batches(what.batches);
+      const part = partOf(cuts);
+      const batches = "planned" in what ? plannedBatches(part, what.planned) : part.batches(what.batches);
       for await (const batch of batches) {
         while (state.wanted === 0 && !state.stopped) await new Promise<void>((wake) => (state.wake = wake));
         if (state.stopped) break;

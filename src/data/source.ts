@@ -50,6 +50,8 @@ export interface DatasetKind {
   readonly name: string;
   /** What it looks like on disk, for help texts. */
   readonly summary: string;
+  /** Whether values go to the model as stored, without scale, mean and std. */
+  readonly asStored?: boolean;
   /** Whether the source is of this kind; looks at names and first bytes only. */
   detect(source: DataSource): boolean | Promise<boolean>;
   /** @throws PareError where the data is damaged, empty, or does not fit the model */

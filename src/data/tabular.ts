@@ -4,7 +4,7 @@ import { isNumber, parseTable, type Table } from "./csv.ts";
 import type { Dataset } from "./dataset.ts";
 import type { DataFile } from "./files.ts";
 import { spread } from "./preprocess.ts";
-import { datasetOf, type Samples, sortSplits, splitOfName } from "./samples.ts";
+import { bySplit, datasetOf, type Samples, sortSplits, splitOfName } from "./samples.ts";
 import { type DataSource, type DatasetKind, filesNamed, sampleInput } from "./source.ts";
 
 const tableName = /\.(csv|tsv)(\.gz|\.br)?$/i;
@@ -25,8 +25,8 @@ export const tabular: DatasetKind = {
       fail(source.path, `holds ${files.length} tables, none named train, val or test`, "Give the path of one of them");
     }
     const tables = new Map<string, Table>();
-    for (const file of chosen) {
-      const split = chosen.length === 1 ? "all" : splitOfName(file.name)!;
+    const bySplits = chosen.length === 1 ? new Map([["all", chosen[0]!]]) : bySplit(source.path, chosen);
+    for (const [split, file] of bySplits) {
       tables.set(split, await readTable(file));
     }
     return openTables(source, tables);
@@ -42,6 +42,9 @@ function openTables(source: DataSource, tables: ReadonlyMap<string, Table>): Dat
   const label = labelColumn(source, header);
   const features = header.flatMap((_, i) => (i === label ? [] : [i]));
   const cells = [...tables.values()].flatMap(({ rows }) => (label === undefined ? [] : rows.map((row) => row[label]!)));
+  if (cells.some((cell) => cell.trim() === "")) {
+    fail(source.path, `column '${header[label!]}' has no label in some row`, "Fill in or remove the rows without one");
+  }
   const text = cells.some((cell) => !isNumber(cell));
   const classes = text ? [...new Set(cells)].sort() : undefined;
   const index = classes && new Map(classes.map((name, i) => [name, i]));

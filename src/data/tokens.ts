@@ -2,7 +2,7 @@ import { fail } from "../errors.ts";
 import { readNpy } from "../formats/npy.ts";
 import { int64, tensor, toNumbers } from "../tensor/tensor.ts";
 import type { DataFile } from "./files.ts";
-import { datasetOf, type Samples, sortSplits, splitOfName } from "./samples.ts";
+import { bySplit, datasetOf, type Samples, sortSplits, splitOfName } from "./samples.ts";
 import { type DataSource, type DatasetKind, filesNamed, sampleInput } from "./source.ts";
 
 const tokenName = /\.(bin|npy|txt)(\.gz|\.br)?$/i;
@@ -25,8 +25,8 @@ export const tokens: DatasetKind = {
   async open(source) {
     const files = tokenFiles(source);
     const splits = new Map<string, Samples>();
-    for (const file of files) {
-      const split = files.length === 1 ? "all" : splitOfName(file.name)!;
+    const named = files.length === 1 ? new Map([["all", files[0]!]]) : bySplit(source.path, files);
+    for (const [split, file] of named) {
       splits.set(split, windows(source, await openIds(source, file), file.path));
     }
     return datasetOf(source.path, sortSplits(splits));

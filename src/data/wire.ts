@@ -16,9 +16,18 @@ export type Request =
       readonly kind: "start";
       readonly stream: number;
       readonly what: { batches: BatchOptions } | { planned: BatchPlan };
+      /** What was set apart of the dataset that was opened, one after the other. */
+      readonly cuts: readonly Cut[];
     }
   | { readonly kind: "more"; readonly stream: number }
   | { readonly kind: "stop"; readonly stream: number };
+
+/** Arguments of {@link Dataset.holdOut}. */
+export interface Cut {
+  readonly split: string;
+  readonly share: number;
+  readonly seed: number;
+}
 
 /** What the thread answers; the opening is the stream {@link opening}. */
 export type Answer =
@@ -37,6 +46,8 @@ export interface DatasetFacts {
   /** Samples in each split, the default one first. */
   readonly sizes: readonly (readonly [split: string, size: number | undefined])[];
   readonly classes?: readonly string[];
+  /** Whether a share of its samples can be set apart. */
+  readonly divisible: boolean;
 }
 
 /** Batches that a thread makes before they are asked for: one to be taken, one in reserve for a slow read. */

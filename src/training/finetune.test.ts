@@ -161,3 +161,8 @@ test("defaults by kind of network", () => {
   // statistics that do not follow the weights do not take up their scale
   expect(finetuneDefaults(graph("Conv", "BatchNormalization"), false)).toMatchObject({ optimizer: "adamw" });
 });
+
+test("changes of images are refused where no input holds images", async () => {
+  await expect(tuned(network(), { randomFlip: true })).rejects.toThrow("no input holds images for 'randomFlip'");
+  await expect(tuned(network(), { mixup: 0.2 })).rejects.toThrow("no input holds images for 'mixup'");
+});

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { type AugmentOptions, augmentOptions } from "../data/augment.ts";
 import { type Batch, type Dataset, ignoredLabel } from "../data/dataset.ts";
 import { fittingFeeds } from "../data/fixed-batch.ts";
 import { withValidation } from "../data/hold-out.ts";
@@ -176,6 +177,11 @@ async function planFor(model: Graph, parsed: Options, context: FinetuneContext):
     ...(loss && { loss }),
     softLabels,
   });
+  const change = (Object.keys(augmentOptions.shape) as (keyof AugmentOptions)[]).find((name) => options[name]);
+  if (change && !objective.images) {
+    const known = "Images are float32, 1, 3 or 4 channels first or last";
+    fail("train", `no input holds images for '${change}' to change`, known);
+  }
   const validation = validationOf(model, sample, data, split, options, context);
   return { start, data, split, options, objective, masking, validation, frozen, mayLearn };
 }

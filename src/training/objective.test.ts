@@ -2,7 +2,8 @@ import { expect, test } from "vitest";
 import type { Batch } from "../data/dataset.ts";
 import { type Graph, makeGraph, makeNode } from "../graph/graph.ts";
 import { runtime } from "../platform/node.ts";
-import { float32, int64, type Tensor, toFloat32 } from "../tensor/tensor.ts";
+import { floatToHalf } from "../tensor/half.ts";
+import { float32, int64, type Tensor, tensor, toFloat32 } from "../tensor/tensor.ts";
 import { objectiveFor, objectiveOptions } from "./objective.ts";
 import { optimizerOptions } from "./optimizers.ts";
 import { trainingStep } from "./step.ts";
@@ -154,4 +155,55 @@ test("quantities learn from the teacher by squared error, classes by soft target
   expect(await summary(classes)).toBe("0.10 cross-entropy + 0.90 the teacher's soft targets at temperature 4");
   expect(await summary(classes, { teacherLoss: "mse" })).toMatch(/squared error/);
   expect(await summary({ inputs: { x }, size: 2 })).toBe("the teacher's soft targets at temperature 4");
+});
+
+test.each([
+  [-1, /label -1 for 2 classes.*--ignore=-1/],
+  [2, /label 2 for 2 classes/],
+])("a label that is no class is an error, unless it is ignored: %i", async (label, message) => {
+  const given: Batch = { inputs: { x }, labels: int64([0, label]), size: 2 };
+  const strict = await objectiveFor(network(), onnx, given, objectiveOptions.parse({}));
+  expect(() => strict.feeds(given)).toThrow(message);
+  const lenient = await objectiveFor(network(), onnx, given, objectiveOptions.parse({ ignore: label }));
+  // logits 1 and 2 of the first sample alone
+  expect((await lossOf(lenient, given)).loss).toBeCloseTo(Math.log1p(Math.E), 6);
+});
+
+test.each(["float64", "float16"] as const)("quantities as %s train like float32", async (dtype) => {
+  const values = [0, 0, 1, 1];
+  const data = dtype === "float64" ? Float64Array.from(values) : floatToHalf(Float32Array.from(values), dtype);
+  const given: Batch = { ...batch, labels: tensor(dtype, [2, 2], data) };
+  const objective = await objectiveFor(network(), onnx, given, objectiveOptions.parse({}));
+  // errors 1, 2, 2 and 3
+  expect((await lossOf(objective, given)).loss).toBeCloseTo(18 / 4, 6);
+});
+
+test.each([
+  ["int32", Int32Array.from([0, 1])],
+  ["uint8", Uint8Array.from([0, 1])],
+] as const)("classes as %s train like int64", async (dtype, data) => {
+  const given: Batch = { ...batch, labels: tensor(dtype, [2], data) };
+  const objective = await objectiveFor(network(), onnx, given, objectiveOptions.parse({ ignore: -100 }));
+  // logits 1, 2 of class 0 and 3, 4 of class 1
+  expect((await lossOf(objective, given)).loss).toBeCloseTo((Math.log1p(Math.E) + Math.log1p(Math.exp(-1))) / 2, 6);
+});
+
+test.each([
+  [[1, 3, 8, 8], { input: "x", channelsLast: false }],
+  [[1, 8, 8, 3], { input: "x", channelsLast: true }],
+  [[1, 4, 8, 8], { input: "x", channelsLast: false }],
+  [[1, 8, 8, 4], { input: "x", channelsLast: true }],
+  [[1, 4, 8, 3], { input: "x", channelsLast: true }],
+  [[1, 8, 8, 8], undefined],
+  [[1, 8, 3], undefined],
+])("images are inputs of 1, 3 or 4 channels: %j", async (shape, images) => {
+  const model = makeGraph({
+    nodes: [makeNode("Mul", ["x", "w"], ["y"])],
+    weights: new Map([["w", float32([1], [2])]]),
+    inputs: [{ name: "x", type: { kind: "tensor", dtype: "float32", shape } }],
+    outputs: [{ name: "y" }],
+  });
+  const pixels = float32(shape, new Float32Array(shape.reduce((a, b) => a * b)));
+  const given: Batch = { inputs: { x: pixels }, labels: pixels, size: 1 };
+  expect((await objectiveFor(model, onnx, given, objectiveOptions.parse({}))).images).toEqual(images);
 });

@@ -1,12 +1,12 @@
 import { z } from "zod";
 import type { Batch } from "../data/dataset.ts";
+import type { ImageInput } from "../data/plan.ts";
 import { fail } from "../errors.ts";
 import type { Graph, Node } from "../graph/graph.ts";
 import { convertOpset } from "../ops/convert.ts";
 import { observeTypes } from "../platform/observe.ts";
 import type { Runtime, Tensors } from "../platform/runtime.ts";
 import { dtypes } from "../tensor/dtype.ts";
-import type { Tensor } from "../tensor/tensor.ts";
 import type { Arithmetic } from "./emit.ts";
 import { lossPrefix, targetName, teacherPrefix, withLoss, withTeacher } from "./join.ts";
 import { accuracyOf, distillationLoss, losses, lossOptions, relativeError } from "./losses.ts";
@@ -44,8 +44,8 @@ export interface Objective {
   feeds(batch: Batch): Tensors;
   /** Feeds that the model itself does not take. */
   readonly extraInputs: readonly string[];
-  /** Which input holds images; with `classes`, labels become distributions over these, so that they can be blended. */
-  readonly images?: { readonly input: string; readonly classes?: number };
+  /** Which input holds images, if one does. */
+  readonly images?: ImageInput;
   /** Classes that the labels are out of, or the width of the model's output. */
   readonly classes: number;
   /** Whether a node belongs to the model, not to the teacher. */
@@ -84,12 +84,12 @@ export async function objectiveFor(
   let model = student;
   if (teacher) model = withTeacher(converted(model), converted(teacher));
   if (lossGraph) model = withLoss(converted(model), converted(lossGraph), { output, labels });
-  const target = labels && !lossGraph ? targetFor(labels, shape, options.loss, softLabels) : undefined;
+  const target = labels && !lossGraph ? targetFor(labels, shape, options.loss, softLabels, options.ignore) : undefined;
   const hard = target ? labelLoss(student, output, target, options) : lossGraph && graphLoss(lossGraph);
   const share = teacher ? (options.teacherWeight ?? (hard ? 0.9 : 1)) : 0;
   const soft = teacher && share > 0 ? teacherLoss(teacher, { student, outputs, shape, target }, options) : undefined;
   const takesLabels = target !== undefined || model.inputs.some(({ name }) => name === targetName);
-  const imageInput = student.inputs.find(({ name }) => isImages(sample.inputs[name]))?.name;
+  const images = imagesOf(student, sample);
   return {
     model,
     extraInputs: target ? [targetName] : [],
@@ -100,9 +100,7 @@ export async function objectiveFor(
     classes: shape[target?.classAxis ?? shape.length - 1] ?? 1,
     own: ({ name }) => !name.startsWith(teacherPrefix) && !name.startsWith(lossPrefix),
     summary: summaryOf(lossGraph ? "a graph" : target?.loss, soft?.summary, share),
-    ...(imageInput !== undefined && {
-      images: { input: imageInput, ...(softLabels && target?.classes && { classes: target.classes }) },
-    }),
+    ...(images && { images: { ...images, ...(softLabels && target?.classes && { classes: target.classes }) } }),
     objective: (a, network) => {
       const labelled = hard?.(a, network, share < 1);
       const report = labelled?.report ?? {};
@@ -196,6 +194,15 @@ function summaryOf(hard: string | undefined, soft: string | undefined, share: nu
   return `${1 - share} ${hard} + ${share} ${soft}`.replace(/0\.\d+/g, (n) => `${Number(n).toPrecision(2)}`);
 }
 
-function isImages(t: Tensor | undefined): boolean {
-  return t?.dtype === "float32" && t.shape.length === 4 && (t.shape[1] === 1 || t.shape[1] === 3);
+/** The first input of 1, 3 or 4 channels a pixel, on the second axis or the last. */
+function imagesOf({ inputs }: Graph, sample: Batch): Pick<ImageInput, "input" | "channelsLast"> | undefined {
+  for (const channels of [[1, 3], [4]]) {
+    for (const { name } of inputs) {
+      const t = sample.inputs[name];
+      if (t?.dtype !== "float32" || t.shape.length !== 4) continue;
+      if (channels.includes(t.shape[1]!)) return { input: name, channelsLast: false };
+      if (channels.includes(t.shape[3]!)) return { input: name, channelsLast: true };
+    }
+  }
+  return undefined;
 }

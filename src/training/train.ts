@@ -1,7 +1,7 @@
 import { augmentOptions } from "../data/augment.ts";
 import type { Batch, Dataset } from "../data/dataset.ts";
 import type { TokenMasking } from "../data/mask-tokens.ts";
-import { type BatchPlan, plannedBatches } from "../data/plan.ts";
+import { type BatchPlan, type ImageInput, plannedBatches } from "../data/plan.ts";
 import { fail } from "../errors.ts";
 import type { Graph, Node } from "../graph/graph.ts";
 import type { Metric, Row } from "../metrics/index.ts";
@@ -42,8 +42,8 @@ export interface TrainContext {
   readonly feeds: (batch: Batch) => Tensors | Promise<Tensors>;
   /** Names of the feeds that are not inputs of the model. */
   readonly extraInputs: readonly string[];
-  /** The input that holds images to augment; with `classes`, labels become distributions that mixup can blend. */
-  readonly images?: { readonly input: string; readonly classes?: number };
+  /** The input that holds images to augment. */
+  readonly images?: ImageInput;
   /** The input that holds tokens to hide, and how. */
   readonly tokens?: TokenMasking;
   readonly trains?: (node: Node) => boolean;

@@ -1,5 +1,5 @@
 import { gradient } from "../autodiff/gradient.ts";
-import type { Batch } from "../data/dataset.ts";
+import { type Batch, ignoredLabel } from "../data/dataset.ts";
 import { fail } from "../errors.ts";
 import { edit } from "../graph/edit.ts";
 import type { Graph } from "../graph/graph.ts";
@@ -92,7 +92,7 @@ async function backward(graph: Graph, names: readonly string[], batch: Batch, ru
 const inferenceForm = { batchStatistics: false, frozen: () => true };
 
 async function labelledLoss(graph: Graph, batch: Batch, runtime: Runtime): Promise<Scored> {
-  const objective = await objectiveFor(graph, runtime, batch, objectiveOptions.parse({}));
+  const objective = await objectiveFor(graph, runtime, batch, objectiveOptions.parse({ ignore: ignoredLabel }));
   const feeds = (some: Batch): Tensors => objective.feeds(some);
   const prepared = await prepare(objective.model, runtime, batch.inputs, inferenceForm);
   const types = await observeTypes(prepared.graph, runtime, feeds(batch));
