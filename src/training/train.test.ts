@@ -248,3 +248,20 @@ test("a run with a constraint that was interrupted ends in the same bytes", asyn
   for (const [name, weight] of whole.model.weights)
     expect(result.model.weights.get(name)!.bytes()).toEqual(weight.bytes());
 });
+
+test("of batches that are summed up, the last ones count too, and constraints act once an update", async () => {
+  const moments: (readonly [number, number])[] = [];
+  const constraint: Constraint = { apply: ({ step, steps }) => void moments.push([step, steps]) };
+  const before = network();
+  for (const [accumulate, updates] of [
+    [16, 1],
+    [3, 3],
+  ] as const) {
+    moments.length = 0;
+    const once = { ...options, epochs: 1, accumulate };
+    const result = await train(before, once, context({ constraints: [constraint] }));
+    const [was, is] = [before, result.model].map((graph) => toFloat32(graph.weights.get("w3")!));
+    expect(is).not.toEqual(was);
+    expect(moments).toEqual(Array.from({ length: updates + 1 }, (_, i) => [i, updates]));
+  }
+});

@@ -11,6 +11,7 @@ import { type CheckpointStore, decodeCheckpoint, encodeCheckpoint } from "./chec
 import { type Constraint, Constraints } from "./constraint.ts";
 import { lossNotFinite } from "./not-finite.ts";
 import type { TrainOptions } from "./options.ts";
+import { Pace } from "./pace.ts";
 import {
   addStep,
   type EpochRecord,
@@ -22,7 +23,6 @@ import {
   stepRecords,
   type TrainRecord,
 } from "./progress.ts";
-import { makeSchedule, type Schedule } from "./schedules.ts";
 import { clearlyBetter, validationRows } from "./score.ts";
 import { StateBuffers, withWeights } from "./state.ts";
 import { type StepOptions, type TrainingStep, trainingStep } from "./step.ts";
@@ -134,7 +134,7 @@ class Run {
   readonly #options: TrainOptions;
   readonly #context: TrainContext;
   readonly #parts: { step: TrainingStep; steps: number; perEpoch: number; session: Session };
-  readonly #schedule: Schedule;
+  readonly #pace: Pace;
   readonly #buffers: StateBuffers;
   readonly #constraints: Constraints;
   /** What the model scored as it was, where that counts. */
@@ -153,7 +153,7 @@ class Run {
     this.#options = options;
     this.#context = context;
     this.#parts = parts;
-    this.#schedule = scheduleOf(options, parts.steps, context.part);
+    this.#pace = new Pace(options, parts.steps, context.part);
     this.#buffers = new StateBuffers(parts.step);
     this.#constraints = new Constraints(context.constraints ?? []);
   }
@@ -166,7 +166,7 @@ class Run {
   /** Runs what is left of the steps. */
   async finish(): Promise<void> {
     await this.#resume();
-    if (this.#done === 0) this.#constrain(this.#options.rate * this.#schedule(0));
+    if (this.#done === 0) this.#constrain(this.#pace.rate(0));
     await this.#judgeStart();
     const { signal } = this.#context;
     try {
@@ -200,8 +200,8 @@ class Run {
     const { step, steps, perEpoch, session } = this.#parts;
     const { runtime, feeds: feedsOf } = this.#context;
     const at = this.#done;
-    const rate = this.#options.rate * this.#schedule(at);
-    const feeds = { ...(await feedsOf(batch)), ...step.hyper(at, rate) };
+    const rate = this.#pace.rate(at);
+    const feeds = { ...(await feedsOf(batch)), ...step.hyper(at, rate, at + 1 === steps) };
     const { loss, report } = await this.#buffers.run(session, feeds);
     if (!Number.isFinite(loss)) {
       await lossNotFinite(step.graph, runtime, { ...feeds, ...this.#buffers.before() }, at, loss);
@@ -210,7 +210,7 @@ class Run {
     const progress = this.#progress;
     for (const sums of [progress.epoch, progress.window]) addStep(sums, { loss, ...report }, seconds);
     this.#done++;
-    this.#constrain(rate);
+    if (this.#pace.updated(this.#done)) this.#constrain(rate);
     const where = { step: this.#done, epoch: Math.floor(at / perEpoch) + 1 };
     if (progress.window.steps >= steps / stepRecords) {
       const means = meansOf(progress.window, this.#options.batch);
@@ -224,13 +224,12 @@ class Run {
   }
 
   #constrain(rate: number): void {
-    this.#constraints.apply({ step: this.#done, steps: this.#parts.steps, rate }, this.#buffers.learning());
+    this.#constraints.apply({ ...this.#pace.updates(this.#done), rate }, this.#buffers.learning());
   }
 
   /** Whether the weights as they are may be the result. */
   #ready(): boolean {
-    const { steps } = this.#parts;
-    return this.#done >= steps || this.#constraints.ready({ step: this.#done, steps });
+    return this.#done >= this.#parts.steps || this.#constraints.ready(this.#pace.updates(this.#done));
   }
 
   /** At the end of an epoch: validates, keeps the best weights and writes the record; gives whether it was one. */
@@ -251,7 +250,7 @@ class Run {
       step: this.#done,
       epoch,
       ...meansOf(progress.epoch, this.#options.batch),
-      rate: this.#options.rate * this.#schedule(this.#done - 1),
+      rate: this.#pace.rate(this.#done - 1),
       ...(judged && score !== undefined && { score, metric: metric.name }),
       seconds: progress.epoch.seconds + (performance.now() - started) / 1000,
     };
@@ -341,13 +340,6 @@ class Run {
   #withWeights(weights: ReadonlyMap<string, Tensor>): Graph {
     return withWeights(this.#context.result ?? this.#model, weights);
   }
-}
-
-/** The schedule of some steps that are a part of a longer run. */
-function scheduleOf(options: TrainOptions, steps: number, [from, until]: readonly [number, number] = [0, 1]): Schedule {
-  const all = Math.round(steps / (until - from));
-  const whole = makeSchedule(options, all);
-  return (step) => whole(Math.round(from * all) + step);
 }
 
 async function countSamples(data: Dataset, split: string | undefined): Promise<number> {
