@@ -62,6 +62,11 @@ test("cross-entropy, smoothed, soft, and with an ignored class", async () => {
     rows(logits).map((row, i) => -logSoftmax(row).reduce((sum, v, k) => sum + v * soft[3 * i + k]!, 0)),
   );
   expect(await lossValue("cross-entropy", float32([2, 3], soft))).toBeCloseTo(softly, 5);
+  // as mixup gives them
+  expect(await lossValue("cross-entropy", float32([2, 3], soft), { smoothing: 0.3 })).toBeCloseTo(
+    0.7 * softly + 0.3 * uniform,
+    5,
+  );
   expect(await lossValue("cross-entropy", hard, { ignore: 1 })).toBeCloseTo(-truth[0]!, 5);
 });
 

@@ -43,12 +43,12 @@ function mean(a: Arithmetic, x: string): string {
   return a.op("ReduceMean", [x], { keepdims: 0 });
 }
 
-/** Indices as one-hot rows along the class axis; soft targets as they are. */
+/** Indices as one-hot rows along the class axis, soft targets as they are; smoothed: (1 - s) t + s / classes. */
 function distribution(a: Arithmetic, { target, soft, shape, classAxis }: LossParts, smoothing: number): string {
   const classes = shape[classAxis]!;
-  if (soft) return target;
-  const depth = a.op("Reshape", [a.ints([classes]), a.ints([])]);
   const off = smoothing / classes;
+  if (soft) return smoothing === 0 ? target : a.add(a.mul(target, a.scalar(1 - smoothing)), a.scalar(off));
+  const depth = a.op("Reshape", [a.ints([classes]), a.ints([])]);
   const values = a.op(
     "Concat",
     [a.op("Reshape", [a.scalar(off), a.ints([1])]), a.op("Reshape", [a.scalar(1 - smoothing + off), a.ints([1])])],
