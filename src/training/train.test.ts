@@ -265,3 +265,23 @@ test("of batches that are summed up, the last ones count too, and constraints ac
     expect(moments).toEqual(Array.from({ length: updates + 1 }, (_, i) => [i, updates]));
   }
 });
+
+test("killed before any of its checkpoints, it ends in the same bytes", async () => {
+  const short = { ...options, epochs: 8 };
+  const whole = await train(network(), short, context({ judgeStart: true }));
+  expect(whole.best.epoch).toBeGreaterThan(1);
+  for (let kill = 2; kill <= 8; kill++) {
+    const store = memoryStore();
+    let saves = 0;
+    const write: CheckpointStore["write"] = async (name, bytes) => {
+      if (name === "last.onnx" && ++saves === kill) throw new Error("killed");
+      await store.write(name, bytes);
+    };
+    const killed = context({ judgeStart: true, store: { ...store, write } });
+    await expect(train(network(), short, killed)).rejects.toThrow("killed");
+    const result = await train(network(), short, context({ judgeStart: true, store }));
+    expect(result.best).toEqual(whole.best);
+    for (const [name, weight] of whole.model.weights)
+      expect(result.model.weights.get(name)!.bytes(), `${kill} ${name}`).toEqual(weight.bytes());
+  }
+});

@@ -98,7 +98,8 @@ export interface TrainResult {
 const saveEvery = 60_000;
 
 const lastName = "last.onnx";
-const bestName = "best.onnx";
+/** Two files for the best weights by turns: the last checkpoint goes with the one that it names, until the next is there. */
+const bestNames = ["best.onnx", "best-other.onnx"] as const;
 
 /**
  * Trains a model: batches shuffled anew each epoch by the seed, augmented, one step each, validation after every epoch,
@@ -140,6 +141,8 @@ class Run {
   /** What the model scored as it was, where that counts. */
   #start: readonly Row[] | undefined;
   #progress = startOfRun();
+  /** The file of the best weights that the last checkpoint names. */
+  #named: string | undefined;
   #done = 0;
   #saved = performance.now();
 
@@ -291,7 +294,9 @@ class Run {
     if (!better || (rows && this.#start && best.epoch === 0 && !clearlyBetter(metric!, rows, this.#start))) return;
     this.#progress.best = { epoch, ...(score !== undefined && { score }) };
     if (score === undefined) return;
-    await store?.write(bestName, encodeCheckpoint({ run, step: this.#done, state: weights, progress: {} }));
+    const file = bestNames.find((name) => name !== this.#named)!;
+    await store?.write(file, encodeCheckpoint({ run, step: this.#done, state: weights, progress: {} }));
+    this.#progress.bestFile = file;
     this.#buffers.best = weights;
   }
 
@@ -325,8 +330,9 @@ class Run {
     this.#constraints.restore(last.state);
     this.#progress = last.progress as Progress;
     this.#done = last.step;
-    const best = this.#progress.best.score === undefined ? undefined : await store?.read(bestName);
-    if (best) this.#buffers.best = decodeCheckpoint(best, bestName).state;
+    this.#named = this.#progress.bestFile;
+    const best = this.#named === undefined ? undefined : await store?.read(this.#named);
+    if (best) this.#buffers.best = decodeCheckpoint(best, this.#named!).state;
     if (last.step < this.#parts.steps) this.#context.log(`continuing after step ${last.step}`);
   }
 
@@ -334,6 +340,7 @@ class Run {
     const { store, run = "" } = this.#context;
     const [state, progress] = [new Map([...this.#buffers.state(), ...this.#constraints.state()]), this.#progress];
     await store?.write(lastName, encodeCheckpoint({ run, step: this.#done, state, progress }));
+    this.#named = progress.bestFile;
     this.#saved = performance.now();
   }
 
