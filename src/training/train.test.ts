@@ -267,7 +267,7 @@ test("of batches that are summed up, the last ones count too, and constraints ac
 });
 
 test("killed before any of its checkpoints, it ends in the same bytes", async () => {
-  const short = { ...options, epochs: 8 };
+  const short = { ...options, epochs: 8, patience: 2 };
   const whole = await train(network(), short, context({ judgeStart: true }));
   expect(whole.best.epoch).toBeGreaterThan(1);
   for (let kill = 2; kill <= 8; kill++) {
