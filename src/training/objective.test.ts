@@ -155,3 +155,12 @@ test("quantities learn from the teacher by squared error, classes by soft target
   expect(await summary(classes, { teacherLoss: "mse" })).toMatch(/squared error/);
   expect(await summary({ inputs: { x }, size: 2 })).toBe("the teacher's soft targets at temperature 4");
 });
+
+test("outputs of a teacher in another order are found by name", async () => {
+  const unlabelled: Batch = { inputs: { x }, size: 2 };
+  const teacher = twoOutputs(2);
+  const objective = await objectiveFor(twoOutputs(3), onnx, unlabelled, objectiveOptions.parse({}), {
+    teacher: { ...teacher, outputs: teacher.outputs.toReversed() },
+  });
+  expect((await lossOf(objective, unlabelled)).loss).toBeCloseTo(0.25, 6);
+});
