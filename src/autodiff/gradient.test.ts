@@ -147,3 +147,36 @@ test("what pare's own operators are written out in is not called as gradients ar
   const gradients = made(differentiate(graph, "loss", ["x", "s"], types).graph);
   expect(made(lowered(graph)).filter((name) => gradients.includes(name))).toEqual([]);
 });
+
+// large enough for the runtime to spread additions over threads
+test.each([
+  ["Gather", [65536]],
+  ["GatherND", [65536, 1]],
+])("rows that %s looks up often get all their gradients, in any number of threads", async (op, shape) => {
+  const [count, width, rows] = [65536, 128, 7];
+  const places = Array.from({ length: count }, (_, i) => ((i * i) % 5) - 2);
+  const x = float32(
+    [count, width],
+    Float32Array.from({ length: count * width }, (_, i) => i % 17),
+  );
+  const expected = new Float32Array(rows * width);
+  for (const [i, place] of places.entries()) {
+    const row = place < 0 ? place + rows : place;
+    for (let j = 0; j < width; j++) expected[row * width + j]! += (i * width + j) % 17;
+  }
+  const graph = lossOf(
+    [makeNode(op, ["table", "indices"], ["rows"]), makeNode("Mul", ["rows", "x"], ["y"])],
+    {
+      table: float32([rows, width], new Float32Array(rows * width)),
+      indices: tensor("int64", shape, BigInt64Array.from(places, BigInt)),
+    },
+    x.shape,
+  );
+  const { graph: backward, gradients } = gradient(graph, "loss", ["table"], await observeTypes(graph, onnx, { x }));
+  const name = gradients.get("table")!;
+  for (const threads of [1, 2]) {
+    const session = await (await runtime({ threads })).open({ ...backward, outputs: [{ name }] });
+    for (let i = 0; i < 5; i++) expect(toFloat32((await session.run({ x }))[name]!)).toEqual(expected);
+    await session.release();
+  }
+});

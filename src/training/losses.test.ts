@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
+import { gradient } from "../autodiff/gradient.ts";
 import { edit } from "../graph/edit.ts";
 import { makeGraph } from "../graph/graph.ts";
 import { runtime } from "../platform/node.ts";
+import { observeTypes } from "../platform/observe.ts";
 import { float32, int64, type Tensor, toFloat32 } from "../tensor/tensor.ts";
 import { arithmetic } from "./emit.ts";
 import { distillationLoss, type LossName, losses, lossOptions } from "./losses.ts";
@@ -60,12 +62,36 @@ test("cross-entropy, smoothed, soft, and with an ignored class", async () => {
     rows(logits).map((row, i) => -logSoftmax(row).reduce((sum, v, k) => sum + v * soft[3 * i + k]!, 0)),
   );
   expect(await lossValue("cross-entropy", float32([2, 3], soft))).toBeCloseTo(softly, 5);
+  // as mixup gives them
+  expect(await lossValue("cross-entropy", float32([2, 3], soft), { smoothing: 0.3 })).toBeCloseTo(
+    0.7 * softly + 0.3 * uniform,
+    5,
+  );
   expect(await lossValue("cross-entropy", hard, { ignore: 1 })).toBeCloseTo(-truth[0]!, 5);
 });
 
 test("binary cross-entropy over logits", async () => {
   const expected = average(logits.map((v, i) => Math.log(1 + Math.exp(v)) - v * soft[i]!));
   expect(await lossValue("binary-cross-entropy", float32([2, 3], soft))).toBeCloseTo(expected, 5);
+});
+
+test("the slope of the binary cross-entropy is sigmoid(z) - t, at zero too", async () => {
+  const inputs = ["z", "t"].map((name) => ({
+    name,
+    type: { kind: "tensor" as const, dtype: "float32" as const, shape: [1, 3] },
+  }));
+  const graph = edit(makeGraph({ nodes: [], inputs, outputs: [] }), (draft) => {
+    const parts = { prediction: "z", shape: [1, 3], classAxis: 1, target: "t", soft: true };
+    draft.outputs = [{ name: losses["binary-cross-entropy"](arithmetic(draft, "loss"), parts, lossOptions.parse({})) }];
+  });
+  const feeds = { z: float32([1, 3], [0, 0, 100]), t: float32([1, 3], [0, 1, 1]) };
+  const loss = graph.outputs[0]!.name;
+  const { graph: backward, gradients } = gradient(graph, loss, ["z"], await observeTypes(graph, onnx, feeds));
+  const dz = gradients.get("z")!;
+  const session = await onnx.open({ ...backward, outputs: [{ name: dz }] });
+  const slopes = toFloat32((await session.run(feeds))[dz]!);
+  await session.release();
+  for (const [i, slope] of [0.5, -0.5, 0].entries()) expect(3 * slopes[i]!).toBeCloseTo(slope, 5);
 });
 
 test("focal loss weighs by what is missing", async () => {

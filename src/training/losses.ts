@@ -43,12 +43,12 @@ function mean(a: Arithmetic, x: string): string {
   return a.op("ReduceMean", [x], { keepdims: 0 });
 }
 
-/** Indices as one-hot rows along the class axis; soft targets as they are. */
+/** Indices as one-hot rows along the class axis, soft targets as they are; smoothed: (1 - s) t + s / classes. */
 function distribution(a: Arithmetic, { target, soft, shape, classAxis }: LossParts, smoothing: number): string {
   const classes = shape[classAxis]!;
-  if (soft) return target;
-  const depth = a.op("Reshape", [a.ints([classes]), a.ints([])]);
   const off = smoothing / classes;
+  if (soft) return smoothing === 0 ? target : a.add(a.mul(target, a.scalar(1 - smoothing)), a.scalar(off));
+  const depth = a.op("Reshape", [a.ints([classes]), a.ints([])]);
   const values = a.op(
     "Concat",
     [a.op("Reshape", [a.scalar(off), a.ints([1])]), a.op("Reshape", [a.scalar(1 - smoothing + off), a.ints([1])])],
@@ -74,13 +74,11 @@ const crossEntropy: Loss = (a, parts, { smoothing, ignore }) => {
   return meanCounted(a, perSample, parts, ignore);
 };
 
-/** max(z, 0) - z t + log(1 + exp(-|z|)): the stable form over logits. */
-function binaryTerms(a: Arithmetic, z: string, t: string): string {
-  const tail = a.op("Softplus", [a.op("Neg", [a.op("Abs", [z])])]);
-  return a.add(a.sub(a.op("Relu", [z]), a.mul(z, t)), tail);
-}
-
-const binaryCrossEntropy: Loss = (a, parts) => mean(a, binaryTerms(a, parts.prediction, distribution(a, parts, 0)));
+/** log(1 + exp(z)) - z t over logits; the runtime's Softplus is stable. */
+const binaryCrossEntropy: Loss = (a, parts) => {
+  const z = parts.prediction;
+  return mean(a, a.sub(a.op("Softplus", [z]), a.mul(z, distribution(a, parts, 0))));
+};
 
 /** (1 - p)^γ times the cross-entropy, p the probability of the truth (Lin et al. 2017). */
 const focal: Loss = (a, parts, { focusing, ignore }) => {

@@ -207,3 +207,12 @@ test.each([
   const given: Batch = { inputs: { x: pixels }, labels: pixels, size: 1 };
   expect((await objectiveFor(model, onnx, given, objectiveOptions.parse({}))).images).toEqual(images);
 });
+
+test("outputs of a teacher in another order are found by name", async () => {
+  const unlabelled: Batch = { inputs: { x }, size: 2 };
+  const teacher = twoOutputs(2);
+  const objective = await objectiveFor(twoOutputs(3), onnx, unlabelled, objectiveOptions.parse({}), {
+    teacher: { ...teacher, outputs: teacher.outputs.toReversed() },
+  });
+  expect((await lossOf(objective, unlabelled)).loss).toBeCloseTo(0.25, 6);
+});

@@ -157,7 +157,10 @@ function teacherLoss(
 ): { readonly summary: string; write(a: Arithmetic, network: Network): string } {
   const twins = outputs.map((name): [string, string] => {
     const place = student.outputs.findIndex((output) => output.name === name);
-    const twin = teacher.outputs[place] ?? fail("teacher", `has no output ${place + 1}, the student's '${name}'`);
+    const twin =
+      teacher.outputs.find((output) => output.name === name) ??
+      teacher.outputs[place] ??
+      fail("teacher", `has no output ${place + 1}, the student's '${name}'`);
     return [name, `${teacherPrefix}${twin.name}`];
   });
   // scores of classes: labels say so, or a single output of a row a sample or a token

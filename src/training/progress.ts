@@ -50,6 +50,8 @@ export interface Progress {
   readonly epochs: EpochRecord[];
   readonly curve: StepsRecord[];
   best: { epoch: number; score?: number };
+  /** The file beside the checkpoint that holds the weights of the best epoch, where one was scored. */
+  bestFile?: string;
   /** Since the last {@link EpochRecord}. */
   epoch: Sums;
   /** Since the last {@link StepsRecord}. */

@@ -149,8 +149,12 @@ test("accumulating two half batches equals one whole batch", async () => {
   const step = await trainingStep(model, onnx, half(0), { ...common, accumulate: 2, average: 0.75 });
   const twice = await run(step, [half(0), half(3)], 0.1);
   const thrice = await run(step, [half(0), half(3), half(0)], 0.1);
+  const ended = await trainingStep(model, onnx, half(0), { ...common, accumulate: 8 });
+  const early = { ...ended, hyper: (i: number, rate: number) => ended.hyper(i, rate, i === 1) };
+  const last = await run(early, [half(0), half(3)], 0.1);
   for (const name of ["w1", "w2", "b2"]) {
     expect(difference(twice.state[name]!, toFloat32(once.state[name]!))).toBeLessThan(1e-6);
+    expect(difference(last.state[name]!, toFloat32(once.state[name]!))).toBeLessThan(1e-6);
     // between updates neither weights nor their averages move
     for (const held of [name, step.weights.get(name)!]) {
       expect(difference(thrice.state[held]!, toFloat32(twice.state[held]!)), held).toBe(0);

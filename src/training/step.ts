@@ -61,8 +61,8 @@ export interface TrainingStep {
   /** State inputs that are weights of the model, by the weight's name; averages where they are kept. */
   readonly weights: ReadonlyMap<string, string>;
   readonly masks: Prepared["masks"];
-  /** Scalars to feed at a step, by input name; steps and updates counted from 0. */
-  hyper(step: number, rate: number): Tensors;
+  /** Scalars to feed at a step, counted from 0, by input name; the last one updates by what is summed up so far. */
+  hyper(step: number, rate: number, last?: boolean): Tensors;
 }
 
 /**

@@ -248,3 +248,40 @@ test("a run with a constraint that was interrupted ends in the same bytes", asyn
   for (const [name, weight] of whole.model.weights)
     expect(result.model.weights.get(name)!.bytes()).toEqual(weight.bytes());
 });
+
+test("of batches that are summed up, the last ones count too, and constraints act once an update", async () => {
+  const moments: (readonly [number, number])[] = [];
+  const constraint: Constraint = { apply: ({ step, steps }) => void moments.push([step, steps]) };
+  const before = network();
+  for (const [accumulate, updates] of [
+    [16, 1],
+    [3, 3],
+  ] as const) {
+    moments.length = 0;
+    const once = { ...options, epochs: 1, accumulate };
+    const result = await train(before, once, context({ constraints: [constraint] }));
+    const [was, is] = [before, result.model].map((graph) => toFloat32(graph.weights.get("w3")!));
+    expect(is).not.toEqual(was);
+    expect(moments).toEqual(Array.from({ length: updates + 1 }, (_, i) => [i, updates]));
+  }
+});
+
+test("killed before any of its checkpoints, it ends in the same bytes", async () => {
+  const short = { ...options, epochs: 8, patience: 2 };
+  const whole = await train(network(), short, context({ judgeStart: true }));
+  expect(whole.best.epoch).toBeGreaterThan(1);
+  for (let kill = 2; kill <= 8; kill++) {
+    const store = memoryStore();
+    let saves = 0;
+    const write: CheckpointStore["write"] = async (name, bytes) => {
+      if (name === "last.onnx" && ++saves === kill) throw new Error("killed");
+      await store.write(name, bytes);
+    };
+    const killed = context({ judgeStart: true, store: { ...store, write } });
+    await expect(train(network(), short, killed)).rejects.toThrow("killed");
+    const result = await train(network(), short, context({ judgeStart: true, store }));
+    expect(result.best).toEqual(whole.best);
+    for (const [name, weight] of whole.model.weights)
+      expect(result.model.weights.get(name)!.bytes(), `${kill} ${name}`).toEqual(weight.bytes());
+  }
+});

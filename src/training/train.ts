@@ -11,6 +11,7 @@ import { type CheckpointStore, decodeCheckpoint, encodeCheckpoint } from "./chec
 import { type Constraint, Constraints } from "./constraint.ts";
 import { lossNotFinite } from "./not-finite.ts";
 import type { TrainOptions } from "./options.ts";
+import { Pace } from "./pace.ts";
 import {
   addStep,
   type EpochRecord,
@@ -22,7 +23,6 @@ import {
   stepRecords,
   type TrainRecord,
 } from "./progress.ts";
-import { makeSchedule, type Schedule } from "./schedules.ts";
 import { clearlyBetter, validationRows } from "./score.ts";
 import { StateBuffers, withWeights } from "./state.ts";
 import { type StepOptions, type TrainingStep, trainingStep } from "./step.ts";
@@ -98,7 +98,8 @@ export interface TrainResult {
 const saveEvery = 60_000;
 
 const lastName = "last.onnx";
-const bestName = "best.onnx";
+/** Two files for the best weights by turns: the last checkpoint goes with the one that it names, until the next is there. */
+const bestNames = ["best.onnx", "best-other.onnx"] as const;
 
 /**
  * Trains a model: batches shuffled anew each epoch by the seed, augmented, one step each, validation after every epoch,
@@ -134,12 +135,14 @@ class Run {
   readonly #options: TrainOptions;
   readonly #context: TrainContext;
   readonly #parts: { step: TrainingStep; steps: number; perEpoch: number; session: Session };
-  readonly #schedule: Schedule;
+  readonly #pace: Pace;
   readonly #buffers: StateBuffers;
   readonly #constraints: Constraints;
   /** What the model scored as it was, where that counts. */
   #start: readonly Row[] | undefined;
   #progress = startOfRun();
+  /** The file of the best weights that the last checkpoint names. */
+  #named: string | undefined;
   #done = 0;
   #saved = performance.now();
 
@@ -153,7 +156,7 @@ class Run {
     this.#options = options;
     this.#context = context;
     this.#parts = parts;
-    this.#schedule = scheduleOf(options, parts.steps, context.part);
+    this.#pace = new Pace(options, parts.steps, context.part);
     this.#buffers = new StateBuffers(parts.step);
     this.#constraints = new Constraints(context.constraints ?? []);
   }
@@ -166,7 +169,7 @@ class Run {
   /** Runs what is left of the steps. */
   async finish(): Promise<void> {
     await this.#resume();
-    if (this.#done === 0) this.#constrain(this.#options.rate * this.#schedule(0));
+    if (this.#done === 0) this.#constrain(this.#pace.rate(0));
     await this.#judgeStart();
     const { signal } = this.#context;
     try {
@@ -200,8 +203,8 @@ class Run {
     const { step, steps, perEpoch, session } = this.#parts;
     const { runtime, feeds: feedsOf } = this.#context;
     const at = this.#done;
-    const rate = this.#options.rate * this.#schedule(at);
-    const feeds = { ...(await feedsOf(batch)), ...step.hyper(at, rate) };
+    const rate = this.#pace.rate(at);
+    const feeds = { ...(await feedsOf(batch)), ...step.hyper(at, rate, at + 1 === steps) };
     const { loss, report } = await this.#buffers.run(session, feeds);
     if (!Number.isFinite(loss)) {
       await lossNotFinite(step.graph, runtime, { ...feeds, ...this.#buffers.before() }, at, loss);
@@ -210,7 +213,7 @@ class Run {
     const progress = this.#progress;
     for (const sums of [progress.epoch, progress.window]) addStep(sums, { loss, ...report }, seconds);
     this.#done++;
-    this.#constrain(rate);
+    if (this.#pace.updated(this.#done)) this.#constrain(rate);
     const where = { step: this.#done, epoch: Math.floor(at / perEpoch) + 1 };
     if (progress.window.steps >= steps / stepRecords) {
       const means = meansOf(progress.window, this.#options.batch);
@@ -224,13 +227,12 @@ class Run {
   }
 
   #constrain(rate: number): void {
-    this.#constraints.apply({ step: this.#done, steps: this.#parts.steps, rate }, this.#buffers.learning());
+    this.#constraints.apply({ ...this.#pace.updates(this.#done), rate }, this.#buffers.learning());
   }
 
   /** Whether the weights as they are may be the result. */
   #ready(): boolean {
-    const { steps } = this.#parts;
-    return this.#done >= steps || this.#constraints.ready({ step: this.#done, steps });
+    return this.#done >= this.#parts.steps || this.#constraints.ready(this.#pace.updates(this.#done));
   }
 
   /** At the end of an epoch: validates, keeps the best weights and writes the record; gives whether it was one. */
@@ -251,7 +253,7 @@ class Run {
       step: this.#done,
       epoch,
       ...meansOf(progress.epoch, this.#options.batch),
-      rate: this.#options.rate * this.#schedule(this.#done - 1),
+      rate: this.#pace.rate(this.#done - 1),
       ...(judged && score !== undefined && { score, metric: metric.name }),
       seconds: progress.epoch.seconds + (performance.now() - started) / 1000,
     };
@@ -292,7 +294,9 @@ class Run {
     if (!better || (rows && this.#start && best.epoch === 0 && !clearlyBetter(metric!, rows, this.#start))) return;
     this.#progress.best = { epoch, ...(score !== undefined && { score }) };
     if (score === undefined) return;
-    await store?.write(bestName, encodeCheckpoint({ run, step: this.#done, state: weights, progress: {} }));
+    const file = bestNames.find((name) => name !== this.#named)!;
+    await store?.write(file, encodeCheckpoint({ run, step: this.#done, state: weights, progress: {} }));
+    this.#progress.bestFile = file;
     this.#buffers.best = weights;
   }
 
@@ -326,8 +330,9 @@ class Run {
     this.#constraints.restore(last.state);
     this.#progress = last.progress as Progress;
     this.#done = last.step;
-    const best = this.#progress.best.score === undefined ? undefined : await store?.read(bestName);
-    if (best) this.#buffers.best = decodeCheckpoint(best, bestName).state;
+    this.#named = this.#progress.bestFile;
+    const best = this.#named === undefined ? undefined : await store?.read(this.#named);
+    if (best) this.#buffers.best = decodeCheckpoint(best, this.#named!).state;
     if (last.step < this.#parts.steps) this.#context.log(`continuing after step ${last.step}`);
   }
 
@@ -335,19 +340,13 @@ class Run {
     const { store, run = "" } = this.#context;
     const [state, progress] = [new Map([...this.#buffers.state(), ...this.#constraints.state()]), this.#progress];
     await store?.write(lastName, encodeCheckpoint({ run, step: this.#done, state, progress }));
+    this.#named = progress.bestFile;
     this.#saved = performance.now();
   }
 
   #withWeights(weights: ReadonlyMap<string, Tensor>): Graph {
     return withWeights(this.#context.result ?? this.#model, weights);
   }
-}
-
-/** The schedule of some steps that are a part of a longer run. */
-function scheduleOf(options: TrainOptions, steps: number, [from, until]: readonly [number, number] = [0, 1]): Schedule {
-  const all = Math.round(steps / (until - from));
-  const whole = makeSchedule(options, all);
-  return (step) => whole(Math.round(from * all) + step);
 }
 
 async function countSamples(data: Dataset, split: string | undefined): Promise<number> {

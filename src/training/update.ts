@@ -24,7 +24,7 @@ export interface Updated {
   readonly state: ReadonlyMap<string, Tensor>;
   readonly next: ReadonlyMap<string, string>;
   readonly weights: ReadonlyMap<string, string>;
-  hyper(step: number, rate: number): Tensors;
+  hyper(step: number, rate: number, last?: boolean): Tensors;
 }
 
 type UpdateOptions = Pick<StepOptions, "optimizer" | "settings" | "clipNorm" | "average" | "accumulate">;
@@ -120,17 +120,23 @@ function stateIn(
   };
 }
 
-/** The scalars fed at every step: those of the optimizer, and with accumulation `apply`, 1 where an update is due. */
+/**
+ * The scalars fed at every step: those of the optimizer, and with accumulation `apply`, 1 where an update is due, and
+ * `share`, one over the batches summed up by then.
+ */
 function hyperInputs({ optimizer: options, accumulate = 1 }: UpdateOptions) {
   const optimizer = optimizers[options.optimizer];
-  const scalars = (step: number, rate: number): Readonly<Record<string, number>> => ({
-    ...optimizer.hyper(Math.floor(step / accumulate), rate, options),
-    ...(accumulate > 1 && { apply: (step + 1) % accumulate === 0 ? 1 : 0 }),
-  });
-  const names = Object.fromEntries(Object.keys(scalars(0, 1)).map((name) => [name, `hyper_${name}`]));
-  const values = (step: number, rate: number): Tensors =>
+  const scalars = (step: number, rate: number, last: boolean): Readonly<Record<string, number>> => {
+    const summed = (step % accumulate) + 1;
+    return {
+      ...optimizer.hyper(Math.floor(step / accumulate), rate, options),
+      ...(accumulate > 1 && { apply: last || summed === accumulate ? 1 : 0, share: 1 / summed }),
+    };
+  };
+  const names = Object.fromEntries(Object.keys(scalars(0, 1, false)).map((name) => [name, `hyper_${name}`]));
+  const values = (step: number, rate: number, last = false): Tensors =>
     Object.fromEntries(
-      Object.entries(scalars(step, rate)).map(([name, value]) => [names[name]!, float32([], [value])]),
+      Object.entries(scalars(step, rate, last)).map(([name, value]) => [names[name]!, float32([], [value])]),
     );
   return { names, values };
 }
@@ -206,12 +212,12 @@ function clipped(a: Arithmetic, moves: readonly Move[], limit: number): readonly
 }
 
 /** Mean gradients of several batches; the sum starts anew after each update. */
-function accumulated({ a, hyper, options, hold, advance }: Writing, moves: readonly Move[]): readonly Move[] {
+function accumulated({ a, hyper, hold, advance }: Writing, moves: readonly Move[]): readonly Move[] {
   return moves.map((move) => {
     const sum = hold(`${move.parameter.name}/sum`, zerosLike(move.start));
     const total = a.add(sum, move.gradient);
     advance(sum, a.mul(total, a.sub(a.scalar(1), hyper.apply!)));
-    return { ...move, gradient: a.mul(total, a.scalar(1 / options.accumulate!)) };
+    return { ...move, gradient: a.mul(total, hyper.share!) };
   });
 }
 

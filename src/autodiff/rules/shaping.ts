@@ -159,16 +159,20 @@ export const gatherRule: Rule = (g) => {
     const after = shape.map((dim, i) => (i === axis ? dim - 1 - at : 0));
     return [g.op("Pad", [one, ints(g, [...before, ...after]), scalar(g, 0)])];
   }
-  const flatIndex = g.op("Reshape", [positiveIndices(g, shape[axis]!), ints(g, [picked, 1])]);
   const rows = g.op("Reshape", [dyOf(g), ints(g, [outer, picked, inner])]);
-  const byIndex = outer === 1 ? rows : g.op("Transpose", [rows], { perm: [1, 0, 2] });
-  const updates = g.op("Reshape", [byIndex, ints(g, [picked, outer * inner])]);
-  const table = zeros(g, [shape[axis]!, outer * inner]);
-  const sum = g.op("ScatterND", [table, flatIndex, updates], { reduction: "add" });
-  if (outer === 1) return [reshaped(g, sum, [shape[axis]!, inner], shape)];
-  const back = g.op("Transpose", [g.op("Reshape", [sum, ints(g, [shape[axis]!, outer, inner])])], { perm: [1, 0, 2] });
-  return [reshaped(g, back, [outer, shape[axis]!, inner], shape)];
+  const index = g.op("Reshape", [positiveIndices(g, shape[axis]!), ints(g, [1, picked, 1])]);
+  const sum = addedAt(g, [outer, shape[axis]!, inner], index, rows, [outer, picked, inner]);
+  return [reshaped(g, sum, [outer, shape[axis]!, inner], shape)];
 };
+
+/**
+ * Zeros of a shape [outer, size, inner] with rows added to them, by an index that spreads over these. On CPUs the runtime's
+ * ScatterElements adds in order; its ScatterND adds in several threads at once, which lose each other's sums.
+ */
+function addedAt(g: Backward, table: readonly number[], index: string, rows: string, shape: readonly number[]): string {
+  const places = g.op("Expand", [index, ints(g, shape)]);
+  return g.op("ScatterElements", [zeros(g, table), places, rows], { axis: 1, reduction: "add" });
+}
 
 /** Indices counted from the front: negative ones have the axis's size added. */
 function positiveIndices(g: Backward, size: number): string {
@@ -190,8 +194,26 @@ export const gatherNdRule: Rule = (g) => {
   const shape = shapeIn(g, 0);
   const indices = g.type(g.node.inputs[1]!).shape;
   const index = batch === 0 ? g.node.inputs[1]! : batchedIndex(g, shape.slice(0, batch), indices);
-  return [g.op("ScatterND", [zeros(g, shape), index, dyOf(g)], { reduction: "add" })];
+  const depth = batch + indices.at(-1)!;
+  const [picked, size, inner] = [
+    sizeOf(indices.slice(0, -1)),
+    sizeOf(shape.slice(0, depth)),
+    sizeOf(shape.slice(depth)),
+  ];
+  const flat = g.op("Reshape", [flatIndices(g, index, shape.slice(0, depth)), ints(g, [1, picked, 1])]);
+  const rows = g.op("Reshape", [dyOf(g), ints(g, [1, picked, inner])]);
+  const sum = addedAt(g, [1, size, inner], flat, rows, [1, picked, inner]);
+  return [reshaped(g, sum, [1, size, inner], shape)];
 };
+
+/** Places in a flattened array of coordinates [..., axes] in one of some shape; negative ones count from the end. */
+function flatIndices(g: Backward, coordinates: string, shape: readonly number[]): string {
+  const index = g.op("Cast", [coordinates], { to: 7 });
+  const fromEnd = g.op("Where", [g.op("Less", [index, ints(g, [0])]), ints(g, shape), ints(g, [0])]);
+  const strides = shape.map((_, axis) => sizeOf(shape.slice(axis + 1)));
+  const steps = g.op("Mul", [g.op("Add", [index, fromEnd]), ints(g, strides)]);
+  return g.op("ReduceSum", [steps, ints(g, [-1])], { keepdims: 0 });
+}
 
 /** Indices with the batch coordinates put in front. */
 function batchedIndex(g: Backward, batch: readonly number[], indices: readonly number[]): string {
