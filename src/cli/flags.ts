@@ -27,7 +27,7 @@ function flagsOf(field: OptionField): Option[] {
     const off = new Option(`--no-${flag}`, field.default === true ? `turn off: ${description}` : "");
     return field.default === true ? [off, on.hideHelp()] : [on, off.hideHelp()];
   }
-  const option = new Option(`--${flag} <${placeholder(field)}>`, help(field));
+  const option = new Option(`--${flag} <${valueName(field)}>`, help(field));
   const list = types.includes("array");
   option.argParser((text: string, previous: unknown) => {
     const value = valueOfText(field, text);
@@ -36,7 +36,7 @@ function flagsOf(field: OptionField): Option[] {
   return [option];
 }
 
-function placeholder({ types, choices, items }: OptionField): string {
+function valueName({ types, choices, items }: OptionField): string {
   if (types.includes("array")) return items?.types.includes("string") ? "patterns" : "list";
   if (choices.length > 0) return types.length > 0 ? "value" : "choice";
   return types.includes("number") || types.includes("integer") ? "number" : types.includes("object") ? "json" : "text";

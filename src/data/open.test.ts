@@ -1,50 +1,10 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import sharp from "sharp";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
+import { all, folder, input, labels, open, root, values } from "../../test/datasets.ts";
 import { writeNpy, writeNpz } from "../formats/npy.ts";
-import type { Dim, Value } from "../graph/graph.ts";
-import { nodeFiles } from "../platform/node-data.ts";
-import type { DType } from "../tensor/dtype.ts";
-import { float32, int64, type Tensor, toFloat32, toNumbers } from "../tensor/tensor.ts";
-import type { Batch, Dataset } from "./dataset.ts";
-import { type DatasetOptions, openDataset } from "./index.ts";
-
-let root: string;
-beforeAll(() => {
-  root = mkdtempSync(join(tmpdir(), "pare-data-"));
-});
-afterAll(() => rmSync(root, { recursive: true }));
-
-/** Writes files below a folder of its own and returns the folder. */
-function folder(name: string, files: Readonly<Record<string, Uint8Array | string>>): string {
-  for (const [path, bytes] of Object.entries(files)) {
-    mkdirSync(dirname(join(root, name, path)), { recursive: true });
-    writeFileSync(join(root, name, path), bytes);
-  }
-  return join(root, name);
-}
-
-const input = (name: string, shape: Dim[], dtype: DType = "float32"): Value => ({
-  name,
-  type: { kind: "tensor", dtype, shape },
-});
-
-function open(path: string, inputs: Value[], options: Partial<DatasetOptions> = {}): Promise<Dataset> {
-  return openDataset(path, nodeFiles, { inputs, ...options });
-}
-
-async function all(dataset: Dataset, split?: string, batch = 2): Promise<Batch[]> {
-  const found: Batch[] = [];
-  for await (const one of dataset.batches({ batch, ...(split && { split }) })) found.push(one);
-  return found;
-}
-
-const values = (batches: readonly Batch[], name: string): number[] =>
-  batches.flatMap(({ inputs }) => Array.from(toFloat32(inputs[name]!)));
-const labels = (batches: readonly Batch[]): number[] => batches.flatMap((batch) => toNumbers(batch.labels!));
+import { float32, int64, type Tensor, toNumbers } from "../tensor/tensor.ts";
 
 function idx(shape: readonly number[], data: ArrayLike<number>): Buffer {
   const sizes = shape.flatMap((dim) => [dim >>> 24, (dim >>> 16) & 255, (dim >>> 8) & 255, dim & 255]);
@@ -370,35 +330,4 @@ test("values as stored are suspected of lacking normalization", async () => {
   const table = folder("large-table", { "t.csv": "a,b,y\n200,255,0\n" });
   await all(await open(table, [input("x", ["N", 2])], { log: (line) => said.push(line) }));
   expect(said.join()).toContain("give scale, mean and std");
-});
-
-test("names of test and validation files win over the word data in them", async () => {
-  const npz = (...x: number[]) => writeNpz(new Map([["x", float32([x.length, 1], x)]]));
-  const path = folder("split-names", {
-    "train_data.npz": npz(1),
-    "data_test.npz": npz(2, 3),
-    "val_data.npz": npz(4, 5, 6),
-  });
-  const data = await open(path, [input("x", ["N", 1])]);
-  expect(data.splits.map((split) => [split, data.size(split)])).toEqual([
-    ["train", 1],
-    ["val", 3],
-    ["test", 2],
-  ]);
-  const tables = folder("split-tables", { "data.csv": "a,y\n1,0\n", "data_test.csv": "a,y\n2,1\n3,0\n" });
-  const table = await open(tables, [input("x", ["N", 1])]);
-  expect([table.size("train"), table.size("test")]).toEqual([1, 2]);
-  const twice = folder("split-twice", { "data.npz": npz(1), "train.npz": npz(2) });
-  await expect(open(twice, [input("x", ["N", 1])])).rejects.toThrow("'data.npz' and 'train.npz' both name");
-});
-
-test("a row without a label is an error, not a class of its own", async () => {
-  const table = folder("blank-table", { "t.csv": "a,y\n1,0\n2,\n3,10\n" });
-  await expect(open(table, [input("x", ["N", 1])])).rejects.toThrow("column 'y' has no label");
-  const image = await sharp({ create: { width: 2, height: 2, channels: 3, background: "red" } })
-    .png()
-    .toBuffer();
-  const files = { "a.png": image, "b.png": image, "labels.csv": "file,label\na.png,3\nb.png,\n" };
-  const images = open(folder("blank-images", files), [input("x", ["N", 3, 2, 2])]);
-  await expect(images).rejects.toThrow("no label for 'b.png'");
 });

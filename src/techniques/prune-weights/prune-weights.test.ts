@@ -1,74 +1,18 @@
 import { describe, expect, it, test } from "vitest";
-import type { Batch, Dataset } from "../../data/dataset.ts";
+import { cpu, dataset, prune, single, uneven, value, zeros } from "../../../test/pruned.ts";
 import { feedsOf } from "../../data/feeds.ts";
 import { type Graph, makeGraph, makeNode, type PlainAttribute } from "../../graph/graph.ts";
-import { runtime } from "../../platform/node.ts";
 import type { Tensors } from "../../platform/runtime.ts";
 import { random } from "../../random.ts";
-import { float32, int64, type Tensor, toFloat32 } from "../../tensor/tensor.ts";
+import { float32, int64, toFloat32 } from "../../tensor/tensor.ts";
 import { calibrationBatches } from "../calibration-batches.ts";
-import type { Exhibit } from "../exhibit.ts";
-import { quantizeDynamic } from "../quantize-dynamic/index.ts";
-import { quantizeStatic } from "../quantize-static/index.ts";
-import { quantizeWeights } from "../quantize-weights/index.ts";
-import { normal, outputOf, type Skip, sqnr, testContext } from "../testing.ts";
+import { normal, outputOf, sqnr, testContext } from "../testing.ts";
 import { inputMoments } from "../weight-matrices/input-moments.ts";
 import { elementOrder, matrixValues } from "../weight-matrices/matrix.ts";
 import { adaptive, erdosRenyi } from "./densities.ts";
-import { pruneWeights } from "./index.ts";
 import { type Layer, surveyLayers } from "./layers.ts";
 import { pruneWeightsOptions } from "./options.ts";
 import { blockScores, lowestMask, parsePattern, thresholdSearch } from "./patterns.ts";
-
-const cpu = await runtime({ threads: 1 });
-const value = (name: string) => ({ name, type: { kind: "tensor", dtype: "float32" } as const });
-const single = (op: string, shape: readonly number[], attributes = {}, inputs = ["x", "w"], seed = 1): Graph =>
-  makeGraph({
-    nodes: [makeNode(op, inputs, ["y"], attributes, "layer")],
-    inputs: [value("x")],
-    outputs: [value("y")],
-    weights: new Map([["w", normal(shape, seed)]]),
-  });
-
-/** Samples that a function makes, each alone in its batch. */
-function dataset(count: number, make: (index: number) => Omit<Batch, "size">): Dataset {
-  return {
-    name: "made up",
-    splits: ["all"],
-    size: () => count,
-    async *batches({ limit = count }) {
-      for (let i = 0; i < Math.min(limit, count); i++) yield { ...make(i), size: 1 };
-    },
-  };
-}
-
-/** Inputs with a mean, and channels of very different size that depend on each other. */
-function uneven(shape: readonly number[], seed: number, channelAxis: number): Tensor {
-  const noise = toFloat32(normal(shape, seed));
-  const values = new Float32Array(noise.length);
-  const inner = shape.slice(channelAxis + 1).reduce((a, b) => a * b, 1);
-  const channels = shape[channelAxis]!;
-  for (let i = 0; i < values.length; i++) {
-    const c = Math.floor(i / inner) % channels;
-    values[i] = (noise[i]! + (c % 3 === 0 ? 0.1 : 0) + 0.5 * (noise[i - inner] ?? 0)) * 2 ** (c % 5);
-  }
-  return float32(shape, values);
-}
-
-async function prune(graph: Graph, options: Parameters<typeof pruneWeights>[0], data?: Dataset) {
-  const skips: Skip[] = [];
-  const logs: string[] = [];
-  const exhibits: Exhibit[] = [];
-  const context = {
-    ...testContext(cpu, skips, exhibits),
-    log: (line: string) => void logs.push(line),
-    ...(data && { data }),
-  };
-  const small = await pruneWeights({ minElements: 1, ...options }).apply(graph, context);
-  return { small, skips, logs, exhibits, w: toFloat32(small.weights.get("w") ?? float32([0], [])) };
-}
-
-const zeros = (values: Float32Array): number => values.filter((v) => v === 0).length;
 
 test("magnitude keeps the largest weights as they are, whatever their type", async () => {
   const graph = single("MatMul", [40, 25]);
@@ -378,45 +322,4 @@ test("depthwise kernels and lookup tables are left alone, shared weights pruned 
     expect(small.weights.size).toBe(1);
     expect(zeros(w)).toBe(512);
   }
-});
-
-describe("zeros stay zeros when quantized", () => {
-  const graph = single("MatMul", [64, 48]);
-  const identity = {
-    x: float32(
-      [64, 64],
-      Float32Array.from({ length: 4096 }, (_, i) => (i % 65 === 0 ? 1 : 0)),
-    ),
-  };
-
-  it.each([8, 4, 3, 2, "ternary"] as const)("weights of %s bits", async (bits) => {
-    const { small, w } = await prune(graph, { sparsity: 0.6 });
-    for (const symmetric of [true, false]) {
-      for (const method of ["search", "rtn", "hqq"] as const) {
-        const options = { bits, symmetric, method, minElements: 1, format: "storage" } as const;
-        const quantized = await quantizeWeights(options).apply(small, testContext(cpu));
-        const restored = await outputOf(cpu, quantized, identity);
-        for (let i = 0; i < w.length; i++) if (w[i] === 0) expect(restored[i]).toBe(0);
-      }
-    }
-  });
-
-  it.each([{}, { perChannel: false }, { portable: true }])("dynamic, %o", async (options) => {
-    const { small, w } = await prune(graph, { sparsity: 0.6 });
-    const quantized = await quantizeDynamic({ minElements: 1, ...options }).apply(small, testContext(cpu));
-    expect([...quantized.weights.values()].some(({ dtype }) => dtype === "int8" || dtype === "uint8")).toBe(true);
-    const restored = await outputOf(cpu, quantized, identity);
-    for (let i = 0; i < w.length; i++) if (w[i] === 0) expect(restored[i]).toBe(0);
-  });
-
-  it("static", async () => {
-    const { small, w } = await prune(graph, { sparsity: 0.6 });
-    const data = dataset(8, () => ({ inputs: identity }));
-    const quantized = await quantizeStatic().apply(small, { ...testContext(cpu), data });
-    expect(quantized.nodes.some(({ op }) => op === "QuantizeLinear")).toBe(true);
-    const restored = await outputOf(cpu, quantized, identity, { optimize: "disabled" });
-    const codes = [...quantized.weights.values()].find(({ dtype, size }) => dtype === "int8" && size === w.length)!;
-    expect(toFloat32(codes).filter((code, i) => w[i] === 0 && code !== 0)).toHaveLength(0);
-    expect(restored).toHaveLength(w.length);
-  });
 });
