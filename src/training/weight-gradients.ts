@@ -21,6 +21,7 @@ const directions = "pare_directions";
  * the diagonal of the Gauss-Newton matrix of the squared distance to the model's own outputs, whose gradient itself is 0.
  *
  * @param names weights; those that are rewritten for differentiation are absent from what is yielded
+ * @param ignore class that does not count
  * @throws PareError where the model has no float output, or an operator on the way has no gradient
  */
 export async function* weightGradients(
@@ -29,13 +30,14 @@ export async function* weightGradients(
   batches: AsyncIterable<Batch>,
   runtime: Runtime,
   signal: AbortSignal,
+  ignore: number = ignoredLabel,
 ): AsyncGenerator<ReadonlyMap<string, Float32Array>> {
   let made: Backward | undefined;
   let count = 0;
   try {
     for await (const batch of batches) {
       signal.throwIfAborted();
-      made ??= await backward(graph, names, batch, runtime);
+      made ??= await backward(graph, names, batch, runtime, ignore);
       // the backward pass is written for one length
       const feeds = made.feeds(batch, count++);
       if (shapesOf(feeds) !== made.shapes) continue;
@@ -67,8 +69,16 @@ interface Scored {
   feeds(batch: Batch, index: number): Tensors;
 }
 
-async function backward(graph: Graph, names: readonly string[], batch: Batch, runtime: Runtime): Promise<Backward> {
-  const scored = batch.labels ? await labelledLoss(graph, batch, runtime) : await projectedLoss(graph, batch, runtime);
+async function backward(
+  graph: Graph,
+  names: readonly string[],
+  batch: Batch,
+  runtime: Runtime,
+  ignore: number,
+): Promise<Backward> {
+  const scored = batch.labels
+    ? await labelledLoss(graph, batch, runtime, ignore)
+    : await projectedLoss(graph, batch, runtime);
   const feeds = scored.feeds(batch, 0);
   const missing = scored.graph.inputs.find(({ name }) => !scored.graph.weights.has(name) && !(name in feeds));
   if (missing) fail("gradients", `the data has no values for the input '${missing.name}'`);
@@ -91,8 +101,8 @@ async function backward(graph: Graph, names: readonly string[], batch: Batch, ru
 
 const inferenceForm = { batchStatistics: false, frozen: () => true };
 
-async function labelledLoss(graph: Graph, batch: Batch, runtime: Runtime): Promise<Scored> {
-  const objective = await objectiveFor(graph, runtime, batch, objectiveOptions.parse({ ignore: ignoredLabel }));
+async function labelledLoss(graph: Graph, batch: Batch, runtime: Runtime, ignore: number): Promise<Scored> {
+  const objective = await objectiveFor(graph, runtime, batch, objectiveOptions.parse({ ignore }));
   const feeds = (some: Batch): Tensors => objective.feeds(some);
   const prepared = await prepare(objective.model, runtime, batch.inputs, inferenceForm);
   const types = await observeTypes(prepared.graph, runtime, feeds(batch));

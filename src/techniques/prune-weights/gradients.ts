@@ -6,6 +6,7 @@ import { weightGradients } from "../../training/weight-gradients.ts";
 import { calibrationBatches } from "../calibration-batches.ts";
 import type { Context } from "../technique.ts";
 import type { Layer } from "./layers.ts";
+import type { PruneWeightsOptions } from "./options.ts";
 
 /** Samples a batch, where the model leaves that free. */
 const usualBatch = 16;
@@ -24,14 +25,15 @@ export async function gradientSums(
   graph: Graph,
   layers: readonly Layer[],
   of: "loss" | "squares",
-  samples: number,
+  { samples, ignore }: Pick<PruneWeightsOptions, "samples" | "ignore">,
   context: Context,
 ): Promise<ReadonlyMap<Layer, Float32Array>> {
+  const { runtime, signal } = context;
   const batches = calibrationBatches(graph, context, samples, usualBatch, "prune-weights");
   const names = layers.map(({ target }) => target.name);
   const stream = of === "loss" ? withLabels(batches) : unlabelled(batches);
   const found = new Map<string, Float32Array>();
-  for await (const gradients of weightGradients(graph, names, stream, context.runtime, context.signal)) {
+  for await (const gradients of weightGradients(graph, names, stream, runtime, signal, ignore)) {
     for (const [name, gradient] of gradients) {
       const sums = found.get(name) ?? new Float32Array(gradient.length);
       found.set(name, sums);

@@ -302,6 +302,13 @@ test("gradients find the weights that the loss does not need", async () => {
   expect(await quality("snip")).toBeGreaterThan(30);
 });
 
+test("gradients leave out the class that does not count", async () => {
+  const data = dataset(16, (i) => ({ inputs: { x: normal([1, 64], i + 1) }, labels: int64([i % 4 ? 3 : 255]) }));
+  await expect(prune(perceptron(), { score: "snip" }, data)).rejects.toThrow("--ignore=255");
+  const { small } = await prune(perceptron(), { score: "snip", ignore: 255, ends: "prune" }, data);
+  expect(shares(small).every((share) => share > 0)).toBe(true);
+});
+
 test("scores that need data say so", async () => {
   await expect(prune(perceptron(), { score: "wanda" })).rejects.toThrow(/needs data/);
   await expect(prune(perceptron(), { score: "snip" })).rejects.toThrow(/needs data with labels/);

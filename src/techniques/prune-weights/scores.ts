@@ -68,12 +68,12 @@ async function gradientScorer(
   graph: Graph,
   layers: readonly Layer[],
   score: "taylor" | "snip" | "movement",
-  { samples, damping }: PruneWeightsOptions,
+  options: PruneWeightsOptions,
   context: Context,
 ): Promise<Scorer> {
-  const slopes = await gradientSums(graph, layers, score === "taylor" ? "squares" : "loss", samples, context);
+  const slopes = await gradientSums(graph, layers, score === "taylor" ? "squares" : "loss", options, context);
   reportMissing(layers, slopes, context);
-  if (score === "taylor") for (const squares of slopes.values()) dampedRoots(squares, damping);
+  if (score === "taylor") for (const squares of slopes.values()) dampedRoots(squares, options.damping);
   const products = (layer: Layer): Float32Array => {
     const [order, slope] = [elementOrder(layer), slopes.get(layer)];
     const values = matrixValues(layer, order);
